@@ -1,0 +1,5 @@
+//! What every effectful crate of the sidecar shares: counted tasks, and the one metrics registry.
+//! Nothing here knows blobs, engines or Kubernetes.
+
+pub mod metrics;
+pub mod tasks;
