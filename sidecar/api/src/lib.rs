@@ -1,1 +1,10 @@
-//! See the modules.
+//! The contracts of the sidecar that outside things rely on: ports, paths, configuration document, admin JSON,
+//! the shard record and the launcher's boot protocol. Nouns only: no logic beyond parsing and rendering.
+
+pub mod action;
+pub mod boot;
+pub mod config;
+pub mod ports;
+pub mod record;
+pub mod report;
+pub mod topology;

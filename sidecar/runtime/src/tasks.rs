@@ -10,10 +10,15 @@ use tokio::task::JoinHandle;
 
 use crate::metrics::counter_vec;
 
-static STARTED: LazyLock<IntCounterVec> =
-    LazyLock::new(|| counter_vec("blobstore_sidecar_tasks_started_total", "Tasks started, by name.", &["task"]));
+static STARTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec("blobstore_sidecar_tasks_started_total", "Tasks started, by name.", &["task"])
+});
 static ENDED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    counter_vec("blobstore_sidecar_tasks_ended_total", "Tasks ended, finished, cancelled or panicked, by name.", &["task"])
+    counter_vec(
+        "blobstore_sidecar_tasks_ended_total",
+        "Tasks ended, finished, cancelled or panicked, by name.",
+        &["task"],
+    )
 });
 static NAMES: LazyLock<std::sync::Mutex<BTreeMap<&'static str, ()>>> = LazyLock::new(Default::default);
 
@@ -46,7 +51,8 @@ where
 
 /// Tasks alive now, by name: started less ended.
 pub fn alive() -> Vec<(&'static str, u64)> {
-    let names: Vec<&'static str> = NAMES.lock().map(|names| names.keys().copied().collect()).unwrap_or_default();
+    let names: Vec<&'static str> =
+        NAMES.lock().map(|names| names.keys().copied().collect()).unwrap_or_default();
     let alive = |name: &&'static str| {
         STARTED.with_label_values(&[*name]).get().saturating_sub(ENDED.with_label_values(&[*name]).get())
     };
