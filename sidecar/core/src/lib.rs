@@ -1,1 +1,3 @@
-//! See the crate's modules.
+//! The sidecar's decisions, pure: no clock, no sockets, no runtime. Time and randomness are arguments.
+
+pub mod ledger;
