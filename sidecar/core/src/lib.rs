@@ -1,3 +1,10 @@
 //! The sidecar's decisions, pure: no clock, no sockets, no runtime. Time and randomness are arguments.
 
+pub mod etag;
+pub mod generation;
+pub mod key;
 pub mod ledger;
+pub mod list;
+pub mod partition;
+pub mod precondition;
+pub mod range;

@@ -1,0 +1,344 @@
+//! The nouns of the store: requests, answers, options. What the HTTP and S3 lanes code against.
+
+use std::{
+    ops::Range,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use blobstore_sidecar_api::config::{CacheConfig, LimitsConfig, SidecarConfig};
+use blobstore_sidecar_core::{
+    etag::ETag,
+    generation::Generation,
+    key::{BucketName, ObjectName},
+    precondition::{Conditions, IfRange},
+    range::ByteRange,
+};
+use bytes::Bytes;
+use futures::{Stream, future::BoxFuture};
+
+use crate::error::StoreError;
+
+/// Where the pod's engine listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineAddress {
+    Unix(PathBuf),
+    Tcp { host: String, port: u16 },
+}
+
+/// Engine user and password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EngineAuth {
+    pub user: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for EngineAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineAuth").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Everything the store needs to know at start.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    pub auth: Option<EngineAuth>,
+    /// Partitions of the store, 1 to 256.
+    pub partitions: u32,
+    /// True: evict the coldest objects from 90 % of the engine's `maxmemory`. False: refuse.
+    pub evict: bool,
+    pub cache: CacheConfig,
+    pub limits: LimitsConfig,
+    pub timing: StoreTiming,
+    /// How to reach the home partition of a bucket on another shard.
+    pub peers: Arc<dyn Peers>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            auth: None,
+            partitions: blobstore_sidecar_core::partition::PARTITIONS_MAX,
+            evict: false,
+            cache: CacheConfig::default(),
+            limits: LimitsConfig::default(),
+            timing: StoreTiming::default(),
+            peers: Arc::new(NoPeers),
+        }
+    }
+}
+
+impl StoreOptions {
+    /// The options that the resource's document asks for.
+    pub fn from_config(config: &SidecarConfig, auth: Option<EngineAuth>, peers: Arc<dyn Peers>) -> Self {
+        Self {
+            auth,
+            partitions: config.partitions,
+            evict: config.evict,
+            cache: config.cache.clone(),
+            limits: config.limits.clone(),
+            timing: StoreTiming::default(),
+            peers,
+        }
+    }
+}
+
+/// Times of the store's own machinery; tests scale them down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreTiming {
+    /// An upload that has not renewed its journal entry for this long is swept.
+    pub journal_ttl: Duration,
+    /// Pause between two passes of the sweeper.
+    pub sweep_every: Duration,
+    /// Readers that delay a free for longer are cut.
+    pub reader_grace: Duration,
+    /// One command, or one chunk, of the engine.
+    pub engine_timeout: Duration,
+}
+
+impl Default for StoreTiming {
+    fn default() -> Self {
+        Self {
+            journal_ttl: Duration::from_secs(120),
+            sweep_every: Duration::from_secs(10),
+            reader_grace: Duration::from_secs(60),
+            engine_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The other shards, as far as buckets need them. With one shard nothing is ever asked.
+///
+/// A shell with several shards answers the same questions for its peers by [`crate::Store::bucket_here`],
+/// [`crate::Store::lease_here`] and [`crate::Store::seal_here`].
+pub trait Peers: Send + Sync + std::fmt::Debug + 'static {
+    /// Configuration of a bucket whose home is elsewhere.
+    fn bucket<'a>(&'a self, name: &'a BucketName) -> BoxFuture<'a, Result<Option<BucketInfo>, StoreError>>;
+    /// Ask the home of `ask.bucket` for quota; the answer is the partition's whole lease in bytes.
+    fn lease<'a>(&'a self, ask: &'a LeaseAsk) -> BoxFuture<'a, Result<u64, StoreError>>;
+    /// Ask every *other* shard to refuse writes under `epoch` and older, and whether all of them are empty.
+    fn seal<'a>(&'a self, name: &'a BucketName, epoch: u64) -> BoxFuture<'a, Result<bool, StoreError>>;
+}
+
+/// A store of one shard.
+#[derive(Debug)]
+pub struct NoPeers;
+
+impl Peers for NoPeers {
+    fn bucket<'a>(&'a self, _: &'a BucketName) -> BoxFuture<'a, Result<Option<BucketInfo>, StoreError>> {
+        Box::pin(async { Ok(None) })
+    }
+    fn lease<'a>(&'a self, _: &'a LeaseAsk) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async { Ok(0) })
+    }
+    fn seal<'a>(&'a self, _: &'a BucketName, _: u64) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async { Ok(true) })
+    }
+}
+
+/// A partition's need of quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseAsk {
+    pub bucket: BucketName,
+    pub partition: u32,
+    /// The lease must reach this many bytes to let the write through.
+    pub needed: u64,
+    /// What the partition uses and has reserved: the home may take the rest back.
+    pub used: u64,
+}
+
+/// What a bucket is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketInfo {
+    pub name: BucketName,
+    pub created_ms: u64,
+    /// Grows when the bucket is deleted and made again: an old upload cannot land in the new bucket.
+    pub epoch: u64,
+    pub quota_bytes: Option<u64>,
+}
+
+/// Bytes and objects of a bucket in the partitions that this store serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BucketUsage {
+    pub bytes: u64,
+    pub objects: u64,
+}
+
+/// Headers that are stored with an object and come back with it. Bounded together by
+/// [`crate::ATTRIBUTES_BYTES_MAX`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
+    pub content_disposition: Option<String>,
+    pub content_language: Option<String>,
+    pub cache_control: Option<String>,
+    pub expires: Option<String>,
+    /// User metadata: names without prefix, lower case, in the client's order.
+    pub user: Vec<(String, String)>,
+}
+
+/// One upload.
+#[derive(Clone, Debug)]
+pub struct PutRequest {
+    pub bucket: BucketName,
+    pub name: ObjectName,
+    /// `Content-Length`, if there is one. The body must then have exactly this length.
+    pub declared_len: Option<u64>,
+    pub attributes: Attributes,
+    pub conditions: Conditions,
+    /// `Content-MD5`: the body is refused when it does not match.
+    pub content_md5: Option<[u8; 16]>,
+    /// Give the object its MD5 as ETag (dropped when an upload of unknown length passes 8 MiB).
+    pub want_md5_etag: bool,
+}
+
+impl PutRequest {
+    pub fn new(bucket: BucketName, name: ObjectName, declared_len: Option<u64>) -> Self {
+        Self {
+            bucket,
+            name,
+            declared_len,
+            attributes: Attributes::default(),
+            conditions: Conditions::default(),
+            content_md5: None,
+            want_md5_etag: false,
+        }
+    }
+}
+
+/// A stored and acknowledged upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutOutcome {
+    pub etag: ETag,
+    pub generation: Generation,
+    pub size: u64,
+    pub modified_ms: u64,
+    /// CRC64-NVME of the whole body.
+    pub crc64: u64,
+    /// False: an older object of this name was replaced.
+    pub created: bool,
+}
+
+/// Everything about an object but its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectMeta {
+    pub size: u64,
+    pub etag: ETag,
+    pub generation: Generation,
+    pub created_ms: u64,
+    pub modified_ms: u64,
+    /// CRC64-NVME of the whole body.
+    pub crc64: u64,
+    pub attributes: Arc<Attributes>,
+}
+
+#[derive(Clone, Debug)]
+pub struct HeadRequest {
+    pub bucket: BucketName,
+    pub name: ObjectName,
+    pub conditions: Conditions,
+}
+
+#[derive(Clone, Debug)]
+pub struct GetRequest {
+    pub bucket: BucketName,
+    pub name: ObjectName,
+    pub conditions: Conditions,
+    pub range: Option<ByteRange>,
+    /// The range applies only if this holds; else the whole body is sent.
+    pub if_range: Option<IfRange>,
+}
+
+impl GetRequest {
+    pub fn new(bucket: BucketName, name: ObjectName) -> Self {
+        Self { bucket, name, conditions: Conditions::default(), range: None, if_range: None }
+    }
+}
+
+/// An object on its way out. The first bytes are in hand and may be sent.
+#[derive(Debug)]
+pub struct GetOutcome {
+    pub meta: ObjectMeta,
+    /// The bytes that `body` yields. Whole body: `0..meta.size`.
+    pub range: Range<u64>,
+    /// A range was asked for and applies (206).
+    pub partial: bool,
+    pub body: BlobStream,
+}
+
+/// The bytes of a GET, in order. Ends early only with an error: then the connection has to be cut.
+pub struct BlobStream {
+    pub(crate) remaining: u64,
+    pub(crate) source: Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>,
+}
+
+impl BlobStream {
+    /// Exactly as many bytes are still to come.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+}
+
+impl Stream for BlobStream {
+    type Item = Result<Bytes, StoreError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.source.as_mut().poll_next(context);
+        if let Poll::Ready(Some(Ok(bytes))) = &polled {
+            let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            self.remaining = self.remaining.saturating_sub(len);
+        }
+        polled
+    }
+}
+
+impl std::fmt::Debug for BlobStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobStream").field("remaining", &self.remaining).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct DeleteRequest {
+    pub bucket: BucketName,
+    pub name: ObjectName,
+    pub conditions: Conditions,
+}
+
+/// A deletion. Deleting what is not there succeeds, as S3 wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeleteOutcome {
+    pub existed: bool,
+}
+
+/// A page of names over the partitions that this store serves; pages of several shards are merged with
+/// [`blobstore_sidecar_core::list::merge_pages`].
+#[derive(Clone, Debug)]
+pub struct ListRequest {
+    pub bucket: BucketName,
+    pub prefix: String,
+    pub delimiter: Option<String>,
+    /// `start-after` or the marker: names above this one. Ignored when there is a token.
+    pub after: Option<String>,
+    /// `next` of the page before.
+    pub token: Option<String>,
+    /// At most [`blobstore_sidecar_core::list::PAGE_ITEMS_MAX`].
+    pub max: usize,
+}
+
+/// What the caches hold and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    pub bytes: u64,
+    pub bytes_max: u64,
+    pub entries: u64,
+    pub records: u64,
+    pub hits: u64,
+    pub misses: u64,
+    pub inserted: u64,
+    pub evicted: u64,
+}
