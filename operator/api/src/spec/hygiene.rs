@@ -113,7 +113,7 @@ pub struct ThresholdsSpec {
 }
 
 /// How often remedies may run.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BudgetsSpec {
     /// Soft remedies per pod and hour. Default 3.
