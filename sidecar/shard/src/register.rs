@@ -1,0 +1,46 @@
+//! The record's home: a compare-and-swap register that can be watched. Kubernetes in a pod, memory in tests and `dev`.
+
+use blobstore_sidecar_api::record::ShardRecord;
+use futures::{future::BoxFuture, stream::BoxStream};
+
+mod memory;
+
+pub use memory::MemoryRegister;
+
+/// A record and the version to compare with when it is replaced. Versions grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    pub version: u64,
+    pub record: ShardRecord,
+}
+
+/// The register cannot be reached, or holds what we do not understand.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    #[error("the record does not exist yet")]
+    Absent,
+    #[error("the register is away: {0}")]
+    Away(String),
+    #[error("the record cannot be read: {0}")]
+    Malformed(String),
+}
+
+/// Why a swap did not certainly happen.
+#[derive(Debug, thiserror::Error)]
+pub enum CasError {
+    /// Somebody else wrote first: nothing was changed by us.
+    #[error("another writer was first")]
+    Conflict,
+    /// It may have happened, or happen yet.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+}
+
+/// The shard record as a register.
+pub trait Register: Send + Sync + std::fmt::Debug + 'static {
+    fn read(&self) -> BoxFuture<'_, Result<Versioned, RegisterError>>;
+    /// Replaces the record if its version still is `expected`; answers the new version.
+    fn cas(&self, expected: u64, record: ShardRecord) -> BoxFuture<'_, Result<u64, CasError>>;
+    /// The record now and after each change. `Err` means the view may be stale; the stream goes on by itself.
+    fn watch(&self) -> BoxStream<'static, Result<Versioned, RegisterError>>;
+}
