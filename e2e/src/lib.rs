@@ -1,1 +1,31 @@
-//! See the crate's modules.
+//! The end-to-end harness: a real Kubernetes on one machine (or a context that is named), the project's
+//! images and chart on it, and what tests need to use, break and inspect stores.
+
+pub mod error;
+pub mod progress;
+pub mod wait;
+
+pub mod cgroup;
+pub mod containerd;
+pub mod controlplane;
+pub mod net;
+pub mod node;
+pub mod paths;
+pub mod pki;
+pub mod process;
+
+pub mod addons;
+pub mod agent;
+pub mod client;
+pub mod cluster;
+pub mod diagnose;
+pub mod helm;
+pub mod image;
+pub mod images;
+pub mod namespace;
+pub mod prometheus;
+pub mod provision;
+pub mod scrape;
+
+pub mod http;
+pub mod payload;

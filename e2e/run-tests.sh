@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Runs the suites in order, keeps going after a failure, and ends in one line that counts all tests of all
+# runners: `N passed, N failed`. A step that is no test (format, lint, cluster) counts as one when it fails.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+what=${1:-all}
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+passed=0
+failed=0
+summary=()
+
+# suite NAME COMMAND...: runs it, counts what libtest reported; a command that failed without a failed
+# test (it did not compile, say) counts as one failure.
+suite() {
+    local name=$1 start=$SECONDS status=0 good bad
+    shift
+    printf '\n== %s: %s\n' "$name" "$*"
+    "$@" 2>&1 | tee "$logs/$name" || status=1
+    good=$(count passed "$logs/$name") bad=$(count failed "$logs/$name")
+    [ $status = 0 ] || [ "$bad" != 0 ] || bad=1
+    passed=$((passed + good)) failed=$((failed + bad))
+    summary+=("$(printf '%-12s %5d passed %3d failed %5d s' "$name" "$good" "$bad" $((SECONDS - start)))")
+    return $((bad > 0))
+}
+
+# Sum of `N passed` or `N failed` over all result lines of libtest.
+count() {
+    awk -v word="$1;" '/^test result: / { for (i = 2; i <= NF; i++) if ($i == word) sum += $(i - 1) }
+        END { print sum + 0 }' "$2"
+}
+
+unit() {
+    suite format cargo fmt --all --check
+    suite lint cargo clippy --locked --workspace --all-targets -- -D warnings
+    suite unit cargo test --locked --no-fail-fast
+    suite harness cargo test --locked -p blobstore-e2e --lib --bins
+}
+
+# One test program at a time: tests that stop a node or the API server would disturb all others.
+end_to_end() {
+    local own=no
+    if [ -z "${KUBE_CONTEXT:-}" ]; then
+        own=yes
+        suite cluster make --no-print-directory cluster-up images || { finish_cluster; return; }
+    fi
+    suite e2e cargo test --locked --no-fail-fast -p blobstore-e2e --tests -- --test-threads="${E2E_THREADS:-4}"
+    [ $own = no ] || finish_cluster
+}
+
+finish_cluster() {
+    [ -n "${KEEP_CLUSTER:-}" ] || suite down make --no-print-directory cluster-down
+}
+
+suite setup e2e/setup.sh
+case $what in
+all) unit; end_to_end ;;
+unit) unit ;;
+e2e) end_to_end ;;
+*) echo "unknown: $what (all, unit, e2e)" >&2; exit 2 ;;
+esac
+
+printf '\n'
+printf '%s\n' "${summary[@]}"
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]

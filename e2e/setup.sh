@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Installs what the end-to-end cluster needs: Debian packages, and the components that Debian does not
+# carry, built from pinned Go modules into a cache outside the clone. Quiet and quick when all is there.
+set -euo pipefail
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=cluster/versions
+. "$HERE/cluster/versions"
+CACHE=${BLOBSTORE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/blobstore-e2e}
+
+# command:package, one a line; a command that is there stays as it is.
+NEEDED="
+cc:gcc libc6-dev
+make:make
+openssl:openssl
+etcd:etcd-server
+containerd:containerd
+ctr:containerd
+runc:runc
+iptables:iptables
+nft:nftables
+conntrack:conntrack
+ip:iproute2
+mount:mount
+ps:procps
+redis-server:redis-server
+redis-cli:redis-tools
+prometheus:prometheus
+promtool:prometheus
+prometheus-alertmanager:prometheus-alertmanager
+nginx:nginx-light
+wrk:wrk
+"
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+missing_packages() {
+    local line
+    while IFS=: read -r command package; do
+        [ -z "$command" ] || PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null || echo "$package"
+    done <<<"$NEEDED"
+    for line in bridge host-local loopback portmap; do
+        [ -x "/usr/lib/cni/$line" ] || { echo containernetworking-plugins; break; }
+    done
+    [ -e /usr/lib/x86_64-linux-gnu/libc.a ] || echo libc6-dev
+}
+
+install_packages() {
+    local missing policy=/usr/sbin/policy-rc.d ours=no
+    missing=$(missing_packages | tr ' ' '\n' | sort -u | tr '\n' ' ')
+    [ -n "${missing// /}" ] || return 0
+    [ "$(id -u)" = 0 ] || die "these packages are missing and only root can install them: $missing"
+    command -v apt-get >/dev/null || die "these packages are missing and there is no apt-get here: $missing"
+    say "installing $missing"
+    export DEBIAN_FRONTEND=noninteractive
+    # The packages' own services must not start: the harness runs its own on other ports.
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+        ours=yes
+    fi
+    local failed=0
+    # shellcheck disable=SC2086
+    { apt-get -qq update && apt-get -qq -y --no-install-recommends install $missing; } >&2 || failed=1
+    [ $ours = no ] || rm -f $policy
+    [ $failed = 0 ] || die "apt-get failed"
+    missing=$(missing_packages | tr '\n' ' ')
+    [ -z "${missing// /}" ] || die "still missing after the installation: $missing"
+}
+
+# build NAME VERSION FUNCTION: runs FUNCTION with a scratch folder, then moves the result in place.
+build() {
+    local folder="$CACHE/$1-$2" scratch start=$SECONDS
+    [ -x "$folder/$1" ] && return 0
+    command -v go >/dev/null || die "$1 is built with Go, and there is no go on PATH"
+    say "building $1 $2 (once)"
+    mkdir -p "$CACHE"
+    scratch=$(mktemp -d "$CACHE/.build-$1.XXXXXX")
+    "$3" "$scratch" || { rm -rf "$scratch"; die "building $1 failed"; }
+    rm -rf "$folder"
+    mv -T "$scratch" "$folder"
+    say "built $1 $2 in $((SECONDS - start)) s"
+}
+
+kube_node() {
+    local v=v$KUBERNETES minor name
+    minor=$(cut -d. -f2 <<<"$KUBERNETES")
+    # Without these it calls itself v0.0.0, and the API server refuses kubelets by version.
+    local at=k8s.io/component-base/version
+    local flags="-s -w -X k8s.io/client-go/pkg/version.gitVersion=$v -X $at.gitVersion=$v"
+    flags+=" -X $at.gitMajor=1 -X $at.gitMinor=$minor -X $at.gitTreeState=clean"
+    (cd "$HERE/cluster" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$1/kube-node" .) || return 1
+    for name in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
+        ln -s kube-node "$1/$name"
+    done
+}
+
+helm() { CGO_ENABLED=0 GOBIN="$1" GOFLAGS= go install -trimpath -ldflags "-s -w" "helm.sh/helm/v3/cmd/helm@v$HELM"; }
+coredns() { CGO_ENABLED=0 GOBIN="$1" GOFLAGS= go install -trimpath -ldflags "-s -w" "github.com/coredns/coredns@v$COREDNS"; }
+pause() { cc -static -Os -s -o "$1/pause" "$HERE/cluster/pause.c"; }
+
+# One setup at a time: two of them would build everything twice.
+mkdir -p "$CACHE"
+exec 9>"$CACHE/.setup-lock"
+flock 9
+install_packages
+build pause "$PAUSE" pause
+build kube-node "$KUBERNETES" kube_node
+build helm "$HELM" helm
+build coredns "$COREDNS" coredns

@@ -1,0 +1,111 @@
+//! The images of the cluster and how they get there: base images out of what the machine has, the
+//! project's own from a static release build.
+
+use std::path::{Path, PathBuf};
+
+use tokio::process::Command;
+
+use crate::{
+    containerd,
+    error::{Error, Result},
+    image::{self, File, Image},
+    node::NODES,
+    paths::{self, Paths},
+    process, progress,
+};
+
+pub const OPERATOR: &str = "localhost/blobstore-operator:e2e";
+pub const SIDECAR: &str = "localhost/blobstore-sidecar:e2e";
+/// The distribution's Redis with its libraries, laid out as the public images are.
+pub const ENGINE: &str = "localhost/redis:e2e";
+/// The same engine under another tag: what a test rolls to.
+pub const ENGINE_NEXT: &str = "localhost/redis:e2e-next";
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What every cluster needs before its first pod: sandbox, names, engine.
+pub fn base(paths: &Paths) -> Result<Vec<Image>> {
+    Ok(vec![
+        program("localhost/pause:e2e", paths.component("pause")?),
+        program("localhost/coredns:e2e", paths.component("coredns")?),
+        engine(ENGINE, "e2e"),
+        engine(ENGINE_NEXT, "e2e-next"),
+    ])
+}
+
+fn engine(name: &str, release: &str) -> Image {
+    let programs = ["redis-server", "redis-cli", "redis-check-aof"];
+    let file = |program: &str| File::new(format!("/usr/bin/{program}"), &format!("/usr/local/bin/{program}"));
+    Image {
+        name: name.to_owned(),
+        files: programs.map(file).into(),
+        entrypoint: vec!["redis-server".to_owned()],
+        release: release.to_owned(),
+    }
+}
+
+/// An image of one program under its own name.
+fn program(name: &str, from: PathBuf) -> Image {
+    let to = format!("/{}", from.file_name().unwrap_or_default().to_string_lossy());
+    Image {
+        name: name.to_owned(),
+        files: vec![File::new(from, &to)],
+        entrypoint: vec![to],
+        release: "e2e".to_owned(),
+    }
+}
+
+/// Builds operator and sidecar as static binaries; cargo decides what is up to date.
+pub async fn build_own() -> Result<Vec<Image>> {
+    let root = paths::clone_root();
+    let mut command = Command::new("cargo");
+    command
+        .args(["build", "--release", "--locked", "--target", TARGET])
+        .args(["-p", "blobstore-operator", "-p", "blobstore-sidecar"])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .current_dir(&root);
+    let status = command.status().await.map_err(Error::io("run cargo in", &root))?;
+    if !status.success() {
+        return Err(Error::Wrong(format!("the release build of operator and sidecar ended with {status}")));
+    }
+    let folder = target_folder(&root).await?.join(TARGET).join("release");
+    Ok(vec![
+        program(OPERATOR, folder.join("blobstore-operator")),
+        program(SIDECAR, folder.join("blobstore-sidecar")),
+    ])
+}
+
+/// Wherever the caller's environment or configuration put it.
+async fn target_folder(root: &Path) -> Result<PathBuf> {
+    let mut command = Command::new("cargo");
+    command.args(["metadata", "--format-version=1", "--no-deps", "--locked"]).current_dir(root);
+    let text = process::output(command).await?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&text).map_err(Error::other("read cargo metadata"))?;
+    metadata["target_directory"]
+        .as_str()
+        .map(PathBuf::from)
+        .ok_or_else(|| Error::Wrong("cargo metadata names no target directory".to_owned()))
+}
+
+/// Writes the archive and loads it into every node that does not have this very content.
+pub async fn load(paths: &Paths, image: &Image) -> Result<()> {
+    let file = image.name.replace(['/', ':'], "_");
+    let archive = paths.images().join(format!("{file}.tar"));
+    let digest = image::write(image, &archive).await?;
+    let loads = (1..=NODES).map(|node| load_into(paths, node, &file, &archive, &digest));
+    let loaded: usize = futures::future::try_join_all(loads).await?.into_iter().map(usize::from).sum();
+    if loaded > 0 {
+        progress::say(&format!("image {} loaded into {loaded} nodes", image.name));
+    }
+    Ok(())
+}
+
+async fn load_into(paths: &Paths, node: u8, file: &str, archive: &Path, digest: &str) -> Result<bool> {
+    let record = containerd::folder(paths, node).join("images").join(file);
+    if std::fs::read_to_string(&record).is_ok_and(|loaded| loaded == digest) {
+        return Ok(false);
+    }
+    containerd::import(paths, node, archive).await?;
+    paths::write(&record, digest)?;
+    Ok(true)
+}

@@ -1,0 +1,119 @@
+//! A namespace per test, with a random suffix: removed when the test passed, dumped when it failed.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use ::kube::{
+    Api, Client,
+    api::{DeleteParams, PostParams},
+};
+use k8s_openapi::api::core::v1::{Namespace as Resource, Pod, ServiceAccount};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::{
+    client, cluster,
+    cluster::Cluster,
+    diagnose,
+    error::{Error, Result},
+    progress,
+    wait::{self, Seen},
+};
+
+/// Pods end within their grace periods; the namespace controller takes a few seconds on top.
+const REMOVE_LIMIT: Duration = Duration::from_secs(180);
+const ACCOUNT_LIMIT: Duration = Duration::from_secs(60);
+/// Keeps the namespace of a passed test as well, for a look by hand.
+const KEEP: &str = "KEEP_NAMESPACE";
+
+/// What a test gets: its cluster, its own connections, its own namespace.
+#[derive(Clone)]
+pub struct Scope {
+    pub cluster: Arc<Cluster>,
+    pub client: Client,
+    pub namespace: String,
+}
+
+impl std::fmt::Debug for Scope {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Scope({})", self.namespace)
+    }
+}
+
+impl Scope {
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: ::kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn pods(&self) -> Api<Pod> {
+        self.api()
+    }
+
+    pub async fn apply(&self, yaml: &str) -> Result<()> {
+        client::apply(&self.client, Some(&self.namespace), yaml).await
+    }
+}
+
+/// Runs a test in a namespace of its own. A panic or error of the test dumps the namespace and fails with
+/// the same words; what the test left is removed only when it passed.
+pub async fn with<F, Fut>(name: &str, test: F) -> Result<()>
+where
+    F: FnOnce(Scope) -> Fut,
+    Fut: Future<Output = Result<()>> + Send + 'static,
+{
+    let cluster = Arc::new(cluster::attach().await?);
+    let client = cluster.client().await?;
+    let namespace = format!("{name}-{:06x}", rand::random::<u32>() & 0x00ff_ffff);
+    create(&client, &namespace).await?;
+    let scope = Scope { cluster, client: client.clone(), namespace: namespace.clone() };
+    let outcome = caught(test(scope)).await;
+    match outcome {
+        Ok(()) if std::env::var_os(KEEP).is_none() => remove(&client, &namespace).await,
+        Ok(()) => Ok(()),
+        Err(error) => {
+            progress::say(&diagnose::dump(&client, &namespace).await);
+            progress::say(&format!("namespace {namespace} is kept for a look"));
+            Err(error)
+        }
+    }
+}
+
+/// The test as a task of its own: its panic must not skip the dump.
+async fn caught(test: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(test);
+    match tasks.join_next().await {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(panic)) => Err(Error::other("the test panicked")(panic)),
+        None => Err(Error::Wrong("the test never ran".to_owned())),
+    }
+}
+
+async fn create(client: &Client, name: &str) -> Result<()> {
+    let labels = json!({ "metadata": { "name": name, "labels": { "blobstore-e2e": "test" } } });
+    let resource: Resource = serde_json::from_value(labels).map_err(Error::other("describe a namespace"))?;
+    let namespaces: Api<Resource> = Api::all(client.clone());
+    namespaces
+        .create(&PostParams::default(), &resource)
+        .await
+        .map_err(Error::kube(format!("create namespace {name}")))?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
+    wait::until(format!("{name} has its default account"), ACCOUNT_LIMIT, || async {
+        let found = accounts.get_opt("default").await.map_err(Error::kube("get the account"))?;
+        Ok(Seen::when(found.is_some(), (), || "not yet".to_owned()))
+    })
+    .await
+}
+
+async fn remove(client: &Client, name: &str) -> Result<()> {
+    let namespaces: Api<Resource> = Api::all(client.clone());
+    client::delete(&namespaces, name, &DeleteParams::default()).await?;
+    wait::until(format!("namespace {name} is gone"), REMOVE_LIMIT, || async {
+        let left = namespaces.get_opt(name).await.map_err(Error::kube("get the namespace"))?;
+        Ok(Seen::when(left.is_none(), (), || serde_json::to_string(&left).unwrap_or_default()))
+    })
+    .await
+}
