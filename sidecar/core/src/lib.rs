@@ -2,6 +2,7 @@
 
 pub mod etag;
 pub mod generation;
+pub mod hygiene;
 pub mod key;
 pub mod ledger;
 pub mod list;
