@@ -1,0 +1,96 @@
+//! `make bench`: GET from the cache against nginx, GET from the engine and PUT against `redis-benchmark` on the
+//! same engine, in interleaved rounds of one run. Prints a Markdown table and writes it, and the figures as JSON.
+
+mod child;
+mod load;
+mod machine;
+mod measure;
+mod peers;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::measure::Plan;
+
+#[derive(Debug, Parser)]
+#[command(about = "Throughput of the data plane against nginx and redis-benchmark, as ratios of one run")]
+struct Args {
+    /// The release build of the sidecar.
+    #[arg(long, default_value = "target/release/blobstore-sidecar")]
+    sidecar: PathBuf,
+    /// The engine that the sidecar starts; empty leaves the choice to it.
+    #[arg(long, default_value = "")]
+    engine: String,
+    /// Concurrent connections of every generator.
+    #[arg(long, default_value_t = 8)]
+    clients: usize,
+    /// Rounds, each of which runs every measure once; the table holds their medians.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Length of one measure in one round.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Where `bench.md` and `bench.json` go.
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+    /// Fail when a ratio misses its aim.
+    #[arg(long)]
+    check: bool,
+}
+
+/// What the program may fail with: a sentence, and the cause where there is one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{what}: {source}")]
+    Io {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl Error {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { what: what.into(), source }
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+fn main() -> std::process::ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            report::complain(&format!("bench: {error}"));
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    if args.clients == 0 || args.rounds == 0 || !(args.seconds > 0.0 && args.seconds <= 600.0) {
+        return Err(Error::Wrong("--clients, --rounds and --seconds must be positive".to_owned()));
+    }
+    let plan = Plan {
+        sidecar: args.sidecar.clone(),
+        engine: Some(args.engine.clone()).filter(|engine| !engine.is_empty()),
+        clients: args.clients,
+        rounds: args.rounds,
+        length: Duration::from_secs_f64(args.seconds),
+    };
+    let outcome = measure::run(&plan)?;
+    let machine = machine::describe();
+    let table = report::markdown(&machine, &plan, &outcome);
+    report::say(&table);
+    report::write(&args.out, &table, &report::json(&machine, &plan, &outcome))?;
+    let missed = report::missed(&outcome);
+    if args.check && !missed.is_empty() {
+        return Err(Error::Wrong(format!("below the aim: {}", missed.join(", "))));
+    }
+    Ok(())
+}
