@@ -44,7 +44,11 @@ fn every_alert_has_a_promtool_test() {
     }
     let all: BTreeSet<String> = alerts().iter().map(|alert| name(alert).to_owned()).collect();
     assert_eq!(all.difference(&fires).collect::<Vec<_>>(), Vec::<&String>::new(), "never seen to fire");
-    assert_eq!(all.difference(&silent).collect::<Vec<_>>(), Vec::<&String>::new(), "never seen to stay silent");
+    assert_eq!(
+        all.difference(&silent).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "never seen to stay silent"
+    );
 }
 
 #[test]
@@ -83,7 +87,9 @@ pub(crate) fn metrics_in_sources() -> BTreeSet<String> {
             if path.is_dir() {
                 walk(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.extend(read(&path).split('"').filter(|text| metrics_in(text).contains(*text)).map(str::to_owned));
+                found.extend(
+                    read(&path).split('"').filter(|text| metrics_in(text).contains(*text)).map(str::to_owned),
+                );
             }
         }
     }
@@ -157,7 +163,9 @@ fn all_forms_carry_the_same_alerts() {
     // Grafana wants a duration where Prometheus takes nothing for zero.
     let zero = |form: Form| -> Form {
         let filled = |wait: String| if wait.is_empty() { "0s".to_owned() } else { wait };
-        form.into_iter().map(|(name, (expr, wait, severity))| (name, (expr, filled(wait), severity))).collect()
+        form.into_iter()
+            .map(|(name, (expr, wait, severity))| (name, (expr, filled(wait), severity)))
+            .collect()
     };
     assert_eq!(grafana_form(&rules_of(list(&file["groups"], "groups").iter())), zero(source.clone()));
     let resources = of_kind(&documents, "GrafanaAlertRuleGroup");
@@ -180,7 +188,10 @@ fn grafana_rules_are_complete_and_keep_their_identity() {
         assert!(steps.iter().any(|step| step["refId"].as_str() == Some(condition)), "{title}: {condition}");
         assert_eq!(steps[0]["datasourceUid"].as_str(), Some("prometheus"));
         let annotations = serde_yaml_ng::to_string(&rule["annotations"]).expect("YAML");
-        assert!(!annotations.contains("$value "), "{title}: $value means something else in Grafana: {annotations}");
+        assert!(
+            !annotations.contains("$value "),
+            "{title}: $value means something else in Grafana: {annotations}"
+        );
         // File provisioning expands `$NAME` in expressions: none may be there.
         let model = serde_yaml_ng::to_string(&rule["data"]).expect("YAML");
         assert!(!model.contains('$'), "{title}: a dollar sign would be expanded: {model}");

@@ -50,7 +50,9 @@ fn imports_without_questions() {
     assert!(dashboard.get("__inputs").is_none() && dashboard.get("__requires").is_none());
     assert!(dashboard["id"].is_null(), "the id is the receiving Grafana's");
     let variables = dashboard["templating"]["list"].as_array().expect("variables");
-    assert!(variables.iter().any(|variable| variable["type"] == "datasource" && variable["name"] == "datasource"));
+    assert!(
+        variables.iter().any(|variable| variable["type"] == "datasource" && variable["name"] == "datasource")
+    );
     for panel in panels().iter().filter(|panel| panel["type"] != "row") {
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{}", title(panel));
         assert!(panel["targets"].as_array().is_some_and(|targets| !targets.is_empty()), "{}", title(panel));
@@ -112,7 +114,11 @@ fn both_routes_carry_the_same_dashboard() {
     let both = "monitoring.dashboards.enabled=true,monitoring.dashboards.resource=true";
     let documents = rendered(&["--set", both]);
     let config_map = only(&documents, "ConfigMap");
-    assert_eq!(config_map["metadata"]["labels"]["grafana_dashboard"].as_str(), Some("1"), "text, not a number");
+    assert_eq!(
+        config_map["metadata"]["labels"]["grafana_dashboard"].as_str(),
+        Some("1"),
+        "text, not a number"
+    );
     let data = config_map["data"].as_mapping().expect("data");
     let parse = |text: &str| -> Value { serde_json::from_str(text).expect("JSON") };
     for value in data.values() {

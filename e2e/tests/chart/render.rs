@@ -71,7 +71,11 @@ fn crds_in_the_chart_equal_the_generated_ones() {
     assert!(!generated.is_empty(), "crds/ holds the generated CRDs");
     let copies = files(&chart().join("files/crds"), "yaml");
     let names = |paths: &[std::path::PathBuf]| paths.iter().map(|path| stem(path)).collect::<Vec<_>>();
-    assert_eq!(names(&generated), names(&copies), "the same files; run `cp crds/*.yaml charts/blobstore/files/crds/`");
+    assert_eq!(
+        names(&generated),
+        names(&copies),
+        "the same files; run `cp crds/*.yaml charts/blobstore/files/crds/`"
+    );
     for (generated, copy) in generated.iter().zip(&copies) {
         let same = read(generated) == read(copy);
         assert!(same, "{} differs; run `cp crds/*.yaml charts/blobstore/files/crds/`", copy.display());
@@ -91,7 +95,10 @@ fn crds_upgrade_with_the_chart_and_outlive_it() {
             .flat_map(|path| self::documents(&read(path)))
             .find(|value| value["metadata"]["name"].as_str() == Some(name))
             .unwrap_or_else(|| panic!("{name} is in crds/"));
-        assert_eq!(crd["spec"], source["spec"], "{name}: not a number or word of the schema changes on its way");
+        assert_eq!(
+            crd["spec"], source["spec"],
+            "{name}: not a number or word of the schema changes on its way"
+        );
     }
     assert!(of_kind(&rendered(&["--set", "crds.install=false"]), "CustomResourceDefinition").is_empty());
 }

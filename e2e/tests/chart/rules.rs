@@ -5,8 +5,12 @@ use serde_yaml_ng::Value;
 use crate::tools::{list, of_kind, only, rendered, text};
 
 fn rules(role: &Value) -> Vec<(Vec<String>, Vec<String>)> {
-    let words = |value: &Value| list(value, "words").iter().map(|word| text(word, "word").to_owned()).collect();
-    list(&role["rules"], "rules").iter().map(|rule| (words(&rule["resources"]), words(&rule["verbs"]))).collect()
+    let words =
+        |value: &Value| list(value, "words").iter().map(|word| text(word, "word").to_owned()).collect();
+    list(&role["rules"], "rules")
+        .iter()
+        .map(|rule| (words(&rule["resources"]), words(&rule["verbs"])))
+        .collect()
 }
 
 fn allows(role: &Value, resource: &str, verb: &str) -> bool {

@@ -57,8 +57,9 @@ impl Done {
 pub(crate) fn run(load: &Load) -> Result<Done> {
     let start = Instant::now();
     let results: Vec<Result<Vec<u64>>> = std::thread::scope(|scope| {
-        let clients: Vec<_> =
-            (0..load.clients).map(|index| scope.spawn(move || client(load, index, start + load.length))).collect();
+        let clients: Vec<_> = (0..load.clients)
+            .map(|index| scope.spawn(move || client(load, index, start + load.length)))
+            .collect();
         clients.into_iter().map(|client| client.join().unwrap_or_else(|_| Err(lost()))).collect()
     });
     let seconds = start.elapsed().as_secs_f64();
@@ -118,7 +119,8 @@ impl Connection {
             Verb::Get => ("GET", &[]),
             Verb::Put(body) => ("PUT", body),
         };
-        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let length =
+            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let head = format!("{name} {path} HTTP/1.1\r\nHost: bench\r\n{length}\r\n");
         self.socket.write_all(head.as_bytes()).map_err(about("ask for"))?;
         self.socket.write_all(body).map_err(about("send"))?;

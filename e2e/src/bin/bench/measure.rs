@@ -188,7 +188,13 @@ fn against_nginx(plan: &Plan, servers: &Servers, measure: &mut Measure, index: u
     Ok(())
 }
 
-fn against_engine(plan: &Plan, servers: &Servers, measure: &mut Measure, verb: Verb, test: &str) -> Result<()> {
+fn against_engine(
+    plan: &Plan,
+    servers: &Servers,
+    measure: &mut Measure,
+    verb: Verb,
+    test: &str,
+) -> Result<()> {
     let sidecar = &servers.uncached;
     let load = Load {
         server: sidecar.address,

@@ -64,7 +64,8 @@ impl Sidecar {
 
 /// The address of the line `ready http://ADDR`. The rest of the output is read and dropped, or the pipe would fill.
 fn ready_address(process: &mut Owned) -> Result<SocketAddr> {
-    let stdout = process.child().stdout.take().ok_or_else(|| Error::Wrong("no standard output".to_owned()))?;
+    let stdout =
+        process.child().stdout.take().ok_or_else(|| Error::Wrong("no standard output".to_owned()))?;
     let (send, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
@@ -188,7 +189,8 @@ fn parse_csv(text: &str, test: &str) -> Option<Direct> {
 
 /// Removes the keys that redis-benchmark wrote: they are not the store's.
 pub(crate) fn remove_foreign_keys(socket: &Path) -> Result<()> {
-    let mut engine = std::os::unix::net::UnixStream::connect(socket).map_err(Error::io("connect to the engine"))?;
+    let mut engine =
+        std::os::unix::net::UnixStream::connect(socket).map_err(Error::io("connect to the engine"))?;
     for index in 0..ENGINE_KEYS {
         let about = || Error::io("remove the benchmark's keys");
         engine.write_all(format!("UNLINK key:{index:012}\r\n").as_bytes()).map_err(about())?;
