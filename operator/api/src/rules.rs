@@ -75,7 +75,9 @@ const RULES: &[(&str, &str, &str)] = &[
     ("spec.storage.className", "self == oldSelf", "spec.storage.className: immutable"),
     (
         "spec.sidecar.cache",
-        "!isQuantity(self.maxEntryBytes) || !isQuantity(self.maxBytes) || quantity(self.maxBytes).sign() == 0 || \
+        // The default `{}` is checked before the fields' own defaults are filled in.
+        "!has(self.maxEntryBytes) || !has(self.maxBytes) || !isQuantity(self.maxEntryBytes) || \
+         !isQuantity(self.maxBytes) || quantity(self.maxBytes).compareTo(quantity('0')) == 0 || \
          quantity(self.maxEntryBytes).compareTo(quantity(self.maxBytes)) <= 0",
         "spec.sidecar.cache.maxEntryBytes: must not be larger than spec.sidecar.cache.maxBytes",
     ),
