@@ -1,5 +1,6 @@
 //! `BlobStoreSpec`: what a team asks for. Field docs become the schema's descriptions, rules become CEL;
 //! defaults are applied by the API server, so a stored object says what it runs with.
+#![expect(clippy::duplicated_attributes, reason = "every printer column has the same keys")]
 
 mod access;
 mod engine;

@@ -171,6 +171,9 @@ pub struct RemediationStatus {
     /// Value of the annotation `cachehygiene.io/acknowledge` that was taken into account last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<String>,
+    /// RFC 3339: when that was; findings older than this freeze nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<String>,
 }
 
 /// A verdict of a sidecar.

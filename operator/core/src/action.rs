@@ -18,6 +18,10 @@ pub enum Action {
     Delete { pod: String, uid: String, why: String },
     /// Write `record` into the shard's Lease with `resource_version` as precondition: leave to start empty.
     Release { shard: u32, resource_version: String, record: ShardRecord, why: String },
+    /// Merge patch of `spec.resources.requests.storage` of a PersistentVolumeClaim: volumes only grow.
+    Grow { claim: String, size: String, why: String },
+    /// Merge patch of the pod's label `cachehygiene.io/role`, for people and selectors.
+    Label { pod: String, role: &'static str },
 }
 
 /// What came of an action. The shell makes one per action carried out; a conflict or 429 is `Deferred`.
@@ -42,6 +46,8 @@ pub enum Done {
 pub struct Plan {
     /// Pods that each shard's StatefulSet should have now, the surge pod of a roll included.
     pub sizes: BTreeMap<u32, u32>,
+    /// Size in each existing StatefulSet's claim template: it cannot change, so it is built as it is.
+    pub claim_sizes: BTreeMap<u32, String>,
     /// Revision each shard's pods should run.
     pub revisions: BTreeMap<u32, String>,
     /// In order; at most one of them, or one shrinking size, is disruptive.
@@ -93,15 +99,18 @@ impl Action {
         match self {
             Self::Evict { .. } | Self::Delete { .. } => true,
             Self::Ask { name, .. } => *name == name::HAND_OVER,
-            Self::Release { .. } => false,
+            Self::Release { .. } | Self::Grow { .. } | Self::Label { .. } => false,
         }
     }
 
     /// The pod it is about, if it is one.
     pub fn pod(&self) -> Option<&str> {
         match self {
-            Self::Ask { pod, .. } | Self::Evict { pod, .. } | Self::Delete { pod, .. } => Some(pod),
-            Self::Release { .. } => None,
+            Self::Ask { pod, .. }
+            | Self::Evict { pod, .. }
+            | Self::Delete { pod, .. }
+            | Self::Label { pod, .. } => Some(pod),
+            Self::Release { .. } | Self::Grow { .. } => None,
         }
     }
 }

@@ -9,7 +9,7 @@
 //! build::credentials(&ValidStore, &Seen<BTreeMap<String, Vec<u8>>>, Fresh) -> Option<Credentials>
 //! build::build(&ValidStore, &Plan, &Context, Option<&Credentials>) -> Result<Children, BuildError>
 //! status::status(&ValidStore, &Observed, &Plan, &[Outcome], &BlobStoreStatus /* old */, Timestamp)
-//!     -> BlobStoreStatus     // once with no outcomes before acting (the intent), once after
+//!     -> Told     // once with no outcomes before acting (the intent must be written first), once after it
 //! status::invalid(&BlobStore, &Invalid, &BlobStoreStatus, Timestamp) -> BlobStoreStatus
 //! ```
 
@@ -19,4 +19,21 @@ pub mod observed;
 pub mod validate;
 
 pub mod action;
+pub mod ask;
+pub mod safety;
+
+pub mod dataloss;
+pub mod diagnose;
+pub mod failover;
+pub mod remediate;
+pub mod roll;
+pub mod topology;
+
+pub mod plan;
+
+pub mod build;
 pub mod children;
+
+pub mod status;
+
+pub mod backoff;

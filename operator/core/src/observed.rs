@@ -40,8 +40,8 @@ pub struct Observed {
     pub sets: BTreeMap<u32, SetSeen>,
     /// The shards' records; a Lease without record is `Present` with a default record. Missing key: `Unknown`.
     pub records: BTreeMap<u32, RecordSeen>,
-    /// Names of the PersistentVolumeClaims with the store's labels.
-    pub claims: BTreeSet<String>,
+    /// PersistentVolumeClaims with the store's labels: name (`data-<pod>`) → requested size, as written.
+    pub claims: BTreeMap<String, String>,
     /// Nodes that are not Ready or gone, by name: their pods cannot be asked.
     pub nodes_lost: BTreeSet<String>,
     /// Data of Secret `<store>-auth`: generated values are kept, never replaced.
@@ -78,6 +78,8 @@ pub struct PodSeen {
     pub ready_since: Option<Timestamp>,
     /// Annotation `cachehygiene.io/revision`.
     pub revision: Option<String>,
+    /// Label `cachehygiene.io/role`.
+    pub role: Option<String>,
     /// The scheduler's sentence while no node fits.
     pub unschedulable: Option<String>,
     /// Containers by name, init containers included.
@@ -117,6 +119,8 @@ pub struct SetSeen {
     pub size: u32,
     /// Revision annotation of the pod template.
     pub revision: Option<String>,
+    /// Size in the claim template, which Kubernetes never lets change.
+    pub claim_size: Option<String>,
 }
 
 /// A shard's Lease.

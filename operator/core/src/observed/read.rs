@@ -7,7 +7,7 @@ use blobstore_sidecar_api::record::{RECORD_ANNOTATION, ShardRecord};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, PersistentVolumeClaim, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{ContainerSeen, EndSeen, PodSeen, RecordSeen, Seen, SetSeen};
@@ -31,6 +31,7 @@ pub fn pod(store: &str, pod: &Pod) -> Option<PodSeen> {
         ready,
         ready_since,
         revision: annotation(&pod.metadata, names::ANNOTATION_REVISION),
+        role: pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::LABEL_ROLE)).cloned(),
         unschedulable: unschedulable(&status),
         containers: containers(&status),
         topology: if ip.is_some() { Seen::Unknown } else { Seen::Absent },
@@ -49,8 +50,14 @@ pub fn set(set: &StatefulSet) -> Option<(u32, SetSeen)> {
         SetSeen {
             size: u32::try_from(spec.replicas.unwrap_or(1)).ok()?,
             revision: template.and_then(|meta| annotation(meta, names::ANNOTATION_REVISION)),
+            claim_size: spec.volume_claim_templates.iter().flatten().find_map(claim_size),
         },
     ))
+}
+
+/// The size that a claim asks for.
+pub fn claim_size(claim: &PersistentVolumeClaim) -> Option<String> {
+    Some(claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?.get("storage")?.0.clone())
 }
 
 /// A shard's Lease. A record that does not parse is `Unknown`: acting on it would be guessing.

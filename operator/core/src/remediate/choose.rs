@@ -1,0 +1,232 @@
+//! The next remedy: first finding, first rung that fits, is allowed, and has not just failed.
+
+use blobstore_operator_api::spec::{HygieneMode, Rung};
+use blobstore_operator_api::status::{PlannedRemedy, RemediationStatus, Remedy, RemedyResult};
+use blobstore_sidecar_api::report::Verdict;
+use jiff::Timestamp;
+
+use super::rungs::{action, class_name, deadline_ms, figure, fitting, left_percent, restart_of};
+use super::{Calm, Decision, disruptive, findings, later, limits, millis, text};
+use crate::action::Event;
+use crate::ask;
+use crate::observed::{Observed, PodSeen};
+use crate::validate::ValidStore;
+
+/// Less than this is not worth a limit: an orphan run may always free so much.
+const ORPHAN_RUN_BYTES_MIN: u64 = 4 << 20;
+
+pub(super) fn choose(
+    store: &ValidStore,
+    observed: &Observed,
+    calm: &Calm,
+    status: &mut RemediationStatus,
+    decision: &mut Decision,
+    now: Timestamp,
+) {
+    let before = status.plan.take();
+    let confirmed =
+        findings::ordered(observed).into_iter().filter(|(_, verdict)| findings::confirmed(verdict));
+    let mut first_held = None;
+    for (pod, verdict) in confirmed {
+        let Some(rung) = rung(store, observed, status, pod, verdict, now) else { continue };
+        let remedy = remedy(store, pod, verdict, rung, now);
+        let held = held(store, observed, calm, status, &remedy, now);
+        let planned = PlannedRemedy {
+            rung,
+            pod: pod.name.clone(),
+            class: remedy.class.clone(),
+            prediction: remedy.prediction.clone(),
+            held,
+        };
+        if planned.held.is_none() {
+            start(store, pod, remedy, status, decision);
+            return;
+        }
+        first_held.get_or_insert(planned);
+    }
+    if let Some(planned) = first_held {
+        announce(&planned, before.as_ref(), decision);
+        // A plan that differs only in its last digits keeps its words.
+        let same = before.filter(|old| {
+            (old.rung, &old.pod, &old.class, &old.held)
+                == (planned.rung, &planned.pod, &planned.class, &planned.held)
+        });
+        status.plan = Some(same.unwrap_or(planned));
+    }
+}
+
+/// One event per plan, not per pass.
+fn announce(planned: &PlannedRemedy, before: Option<&PlannedRemedy>, decision: &mut Decision) {
+    let known = before.is_some_and(|old| {
+        (old.rung, &old.pod, &old.class, &old.held)
+            == (planned.rung, &planned.pod, &planned.class, &planned.held)
+    });
+    if known {
+        return;
+    }
+    let held = planned.held.as_deref().unwrap_or_default();
+    decision.events.push(Event {
+        warning: false,
+        reason: "RemediationHeld",
+        message: format!(
+            "{} on {}: would {:?}, expecting that {}; held: {held}",
+            planned.class, planned.pod, planned.rung, planned.prediction
+        ),
+    });
+}
+
+/// The gentlest rung of the class that the ladder allows and that has not failed on this finding.
+fn rung(
+    store: &ValidStore,
+    observed: &Observed,
+    status: &RemediationStatus,
+    pod: &PodSeen,
+    verdict: &Verdict,
+    now: Timestamp,
+) -> Option<Rung> {
+    let primary = observed.recorded_primary(pod.shard).is_some_and(|member| member.pod == pod.name);
+    let class = class_name(verdict.class);
+    let mut fits: Vec<Rung> = fitting(verdict.class)
+        .iter()
+        .map(|rung| if disruptive(*rung) { restart_of(primary) } else { *rung })
+        .filter(|rung| store.hygiene.ladder.contains(rung))
+        .collect();
+    let place = |rung: &Rung| store.hygiene.ladder.iter().position(|allowed| allowed == rung);
+    fits.sort_by_key(place);
+    fits.into_iter().find(|rung| !failed(store, status, pod, &class, *rung, now))
+}
+
+/// Within the restart cooldown a rung that did not help, or was refused, is not tried again on the same finding.
+fn failed(
+    store: &ValidStore,
+    status: &RemediationStatus,
+    pod: &PodSeen,
+    class: &str,
+    rung: Rung,
+    now: Timestamp,
+) -> bool {
+    let ineffective_ms = i64::try_from(store.hygiene.cooldowns.restart).unwrap_or(i64::MAX);
+    let refused_ms = i64::try_from(store.hygiene.cooldowns.soft).unwrap_or(i64::MAX);
+    status.history.iter().any(|entry| {
+        let age = millis(&entry.at).map_or(i64::MAX, |at| now.as_millisecond().saturating_sub(at));
+        let memory = match entry.result {
+            RemedyResult::Ineffective => ineffective_ms,
+            RemedyResult::Refused => refused_ms,
+            _ => return false,
+        };
+        entry.pod == pod.name && entry.class == class && entry.rung == rung && age < memory
+    })
+}
+
+fn held(
+    store: &ValidStore,
+    observed: &Observed,
+    calm: &Calm,
+    status: &RemediationStatus,
+    remedy: &Remedy,
+    now: Timestamp,
+) -> Option<String> {
+    if store.hygiene.mode == HygieneMode::Observe {
+        return Some("spec.hygiene.mode is Observe".to_owned());
+    }
+    if let Some(reason) = limits::hold(store, status, remedy.rung, &remedy.pod, now) {
+        return Some(reason);
+    }
+    if !disruptive(remedy.rung) {
+        return None;
+    }
+    if store.replicas == 0 && !store.hygiene.allow_downtime {
+        return Some("no replica, and spec.hygiene.allowDowntime is false".to_owned());
+    }
+    if let Some(blocker) = calm.blockers.first() {
+        return Some(blocker.clone());
+    }
+    let healthy = observed.pods.iter().filter(|pod| pod.ready).count() * 100;
+    let least = store.hygiene.breaker.healthy_percent_min as usize;
+    (healthy < observed.pods.len() * least).then(|| format!("fewer than {least} % of the pods are healthy"))
+}
+
+fn remedy(store: &ValidStore, pod: &PodSeen, verdict: &Verdict, rung: Rung, now: Timestamp) -> Remedy {
+    let class = class_name(verdict.class);
+    let figure = figure(verdict.class);
+    let deadline_ms = deadline_ms(rung, &store.hygiene.deadlines);
+    let bytes = verdict.bytes;
+    let reach = reach(store, pod, bytes, rung);
+    let left = to_f64(bytes) - to_f64(reach) * (1.0 - left_percent(rung) / 100.0);
+    let prediction = format!(
+        "{figure} falls from {:.1} MiB to {:.1} MiB or less within {} s",
+        mib(to_f64(bytes)),
+        mib(left),
+        deadline_ms.div_ceil(1_000)
+    );
+    Remedy {
+        id: format!("{rung:?}-{}-{class}-{}", pod.name, now.as_millisecond()).to_lowercase(),
+        rung,
+        pod: pod.name.clone(),
+        pod_uid: Some(pod.uid.clone()),
+        class,
+        started_at: text(now),
+        deadline: text(later(now, deadline_ms)),
+        prediction,
+        figure: figure.to_owned(),
+        before: to_f64(bytes),
+        target: left.max(0.0),
+        after: None,
+        result: RemedyResult::Planned,
+        message: None,
+    }
+}
+
+/// How many of the bytes one run may touch: orphan runs are limited to a share of the dataset.
+fn reach(store: &ValidStore, pod: &PodSeen, bytes: u64, rung: Rung) -> u64 {
+    if rung != Rung::ReclaimOrphans {
+        return bytes;
+    }
+    let used = pod.engine().map_or(0, |engine| engine.used_memory);
+    let share = used / 100 * u64::from(store.hygiene.budgets.orphan_percent_per_run);
+    bytes.min(share.max(ORPHAN_RUN_BYTES_MIN))
+}
+
+/// Intent first: the status carries the remedy before anything happens. A soft rung is asked in the same pass,
+/// after the status is written; a restart is the roll's, from the next pass on.
+fn start(
+    store: &ValidStore,
+    pod: &PodSeen,
+    remedy: Remedy,
+    status: &mut RemediationStatus,
+    decision: &mut Decision,
+) {
+    decision.events.push(Event {
+        warning: false,
+        reason: "RemediationStarted",
+        message: format!(
+            "{} on {}: {:?}, expecting that {}",
+            remedy.class, remedy.pod, remedy.rung, remedy.prediction
+        ),
+    });
+    decision.action = request(store, pod, &remedy);
+    status.current = Some(remedy);
+}
+
+/// The sidecar's request of a soft rung, the same for the same remedy.
+pub(super) fn request(store: &ValidStore, pod: &PodSeen, remedy: &Remedy) -> Option<crate::action::Action> {
+    let name = action(remedy.rung)?;
+    let why = format!("{}: {}", remedy.class, remedy.prediction);
+    let mut params = vec![("class", remedy.class.clone())];
+    if remedy.rung == Rung::ReclaimOrphans {
+        let bytes = pod.engine().map_or(0, |engine| engine.used_memory) / 100
+            * u64::from(store.hygiene.budgets.orphan_percent_per_run);
+        params.push(("max_bytes", bytes.max(ORPHAN_RUN_BYTES_MIN).to_string()));
+    }
+    ask::named(pod, name, remedy.id.clone(), None, &params, &why)
+}
+
+/// Bytes as the status writes them; exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "sizes below 8 PiB are exact")]
+fn to_f64(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+fn mib(bytes: f64) -> f64 {
+    bytes / f64::from(1 << 20)
+}
