@@ -21,7 +21,7 @@ pub struct Member {
 }
 
 /// What a Lease of a shard holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ShardRecord {
     /// Grows by one with every change of the primary. 0: the shard has never had one.
@@ -39,7 +39,7 @@ pub struct ShardRecord {
 }
 
 /// The operator's leave to start empty. Valid only while the record's epoch is `epoch`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Release {
     pub pod: String,

@@ -9,3 +9,4 @@ pub mod list;
 pub mod partition;
 pub mod precondition;
 pub mod range;
+pub mod shard;
