@@ -1,7 +1,10 @@
 //! The cluster as a whole: up, down, and attaching to one. A context of the user's is used only when it is
 //! named; otherwise it is always the one-machine cluster, through its own kubeconfig.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ::kube::Client;
 use tempfile::TempDir;
@@ -13,7 +16,11 @@ use crate::{
     node::NODES,
     paths::{self, Paths},
     pki, process, progress, prometheus,
+    wait::{self, Seen},
 };
+
+/// A whole `up` after a whole `down`, on a machine that compiles at the same time.
+const LOCK_LIMIT: Duration = Duration::from_secs(300);
 
 /// The environment variable that names a context of the user's own kubeconfig.
 pub const CONTEXT: &str = "KUBE_CONTEXT";
@@ -78,6 +85,22 @@ async fn named(paths: Paths, name: String) -> Result<Cluster> {
     let kubeconfig = folder.path().join("kubeconfig");
     paths::write(&kubeconfig, process::output(command).await?)?;
     Ok(Cluster { kind: Kind::Context(name), kubeconfig, paths, _copy: Some(folder) })
+}
+
+/// One `up` or `down` at a time: two of them would start everything twice.
+pub async fn locked(paths: &Paths) -> Result<std::fs::File> {
+    paths::make_folder(&paths.cache)?;
+    let path = paths.cache.join(".cluster-lock");
+    let file = std::fs::File::create(&path).map_err(Error::io("open", &path))?;
+    wait::until("no other up or down runs", LOCK_LIMIT, || async {
+        match file.try_lock() {
+            Ok(()) => Ok(Seen::Yes(())),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(Seen::NotYet("another one runs".to_owned())),
+            Err(std::fs::TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+        }
+    })
+    .await?;
+    Ok(file)
 }
 
 /// Brings the one-machine cluster up, or finds it healthy and leaves it as it is.

@@ -29,3 +29,8 @@ pub mod scrape;
 
 pub mod http;
 pub mod payload;
+
+pub mod fault;
+pub mod ledger;
+pub mod load;
+pub mod store;

@@ -60,8 +60,14 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     let paths = Paths::from_env()?;
     match command {
-        Command::Up => cluster::up(&paths).await.map(drop),
-        Command::Down => cluster::down(&paths).await,
+        Command::Up => {
+            let _lock = cluster::locked(&paths).await?;
+            cluster::up(&paths).await.map(drop)
+        }
+        Command::Down => {
+            let _lock = cluster::locked(&paths).await?;
+            cluster::down(&paths).await
+        }
         Command::Status => print(&cluster::status(&paths).await?),
         Command::Images => load_images(&paths).await,
         Command::Agent => agent::serve(&paths).await,

@@ -8,7 +8,7 @@ use ::kube::{
 };
 use k8s_openapi::api::core::v1::{Namespace as Resource, Pod, ServiceAccount};
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::{sync::RwLock, task::JoinSet};
 
 use crate::{
     client, cluster,
@@ -57,9 +57,31 @@ impl Scope {
     }
 }
 
-/// Runs a test in a namespace of its own. A panic or error of the test dumps the namespace and fails with
+/// Tests share the cluster; one that stops a node or the API server has it alone.
+static CLUSTER_IN_USE: RwLock<()> = RwLock::const_new(());
+
+/// Runs a test in a namespace of its own, side by side with others. A panic or error of the test dumps the namespace and fails with
 /// the same words; what the test left is removed only when it passed.
 pub async fn with<F, Fut>(name: &str, test: F) -> Result<()>
+where
+    F: FnOnce(Scope) -> Fut,
+    Fut: Future<Output = Result<()>> + Send + 'static,
+{
+    let _shared = CLUSTER_IN_USE.read().await;
+    run(name, test).await
+}
+
+/// As `with`, while no other test of this program runs: for faults that all would feel.
+pub async fn with_cluster_alone<F, Fut>(name: &str, test: F) -> Result<()>
+where
+    F: FnOnce(Scope) -> Fut,
+    Fut: Future<Output = Result<()>> + Send + 'static,
+{
+    let _alone = CLUSTER_IN_USE.write().await;
+    run(name, test).await
+}
+
+async fn run<F, Fut>(name: &str, test: F) -> Result<()>
 where
     F: FnOnce(Scope) -> Fut,
     Fut: Future<Output = Result<()>> + Send + 'static,

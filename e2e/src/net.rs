@@ -18,6 +18,9 @@ const SINK: &str = "e2e-sink";
 /// Routes of real pods are /32 without a metric; the sink only gets what they leave.
 const SINK_METRIC: &str = "4000";
 
+/// Marks the rules that cut a pod off, so that they can be told from anyone else's.
+pub const RULE_COMMENT: &str = "blobstore-e2e";
+
 /// Every node has a host address of its own: kubelets and API server listen there, not on loopback.
 pub fn node_address(node: u8) -> String {
     format!("198.18.255.{node}")
@@ -55,11 +58,25 @@ pub async fn down(paths: &Paths) -> Result<()> {
         // It reports rules that were never there as an error; what matters is that none remain.
         let _rules_were_absent = process::run(proxy, &["--cleanup"]).await.is_err();
     }
+    remove_cuts().await?;
     for namespace in cni_namespaces().await? {
         process::run("ip", &["netns", "delete", &namespace]).await?;
     }
     if process::run("ip", &["link", "show", SINK]).await.is_ok() {
         process::run("ip", &["link", "delete", SINK]).await?;
+    }
+    Ok(())
+}
+
+/// Rules that a test which was ended from outside could not take back.
+async fn remove_cuts() -> Result<()> {
+    for chain in ["FORWARD", "INPUT"] {
+        let rules = process::run("iptables", &["--wait", "--list-rules", chain]).await?;
+        for rule in rules.lines().filter(|rule| rule.contains(RULE_COMMENT)) {
+            let words = rule.split_whitespace().skip(1).map(|word| word.trim_matches('"'));
+            let delete: Vec<&str> = ["--wait", "--delete"].into_iter().chain(words).collect();
+            process::run("iptables", &delete).await?;
+        }
     }
     Ok(())
 }

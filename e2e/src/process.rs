@@ -175,6 +175,13 @@ pub fn tail(log: &Path) -> String {
     format!("{}\n{}", log.display(), lines[lines.len().saturating_sub(LINES)..].join("\n"))
 }
 
+/// The name of the program that a process runs (at most 15 characters, as the kernel keeps it).
+pub fn program_of(id: Id) -> String {
+    std::fs::read_to_string(format!("/proc/{}/comm", id.pid))
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
+}
+
 /// Every process whose command line holds the text as one of its arguments.
 pub fn with_argument(text: &str) -> Vec<Id> {
     all()

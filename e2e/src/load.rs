@@ -1,0 +1,304 @@
+//! Clients that write and read while something is broken: every acknowledged write goes into a ledger,
+//! every read is judged by it, and the longest silence and all errors are counted.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use http::StatusCode;
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    error::{Error, Result},
+    http::{Contents, Http},
+    ledger::{Judgement, Ledger},
+    payload::{Checksum, Payload},
+};
+
+/// A client that was refused tries again after this: what a patient HTTP client does.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// A key is given up after this, and left out of what must be right: nobody knows whether it was written.
+const GIVE_UP: Duration = Duration::from_secs(120);
+/// Reads at once when all is verified: two per core of a small machine.
+const VERIFY_AT_ONCE: usize = 4;
+/// Wrong answers that are kept in words; more say nothing new.
+const WRONG_SHOWN_MAX: usize = 20;
+
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub bucket: String,
+    pub writers: usize,
+    pub readers: usize,
+    /// Sizes in turn.
+    pub sizes: Vec<u64>,
+    /// Keys per writer before it starts to overwrite them.
+    pub keys_per_writer: u64,
+}
+
+impl Default for Plan {
+    /// Inline, one chunk, several chunks; 8 clients.
+    fn default() -> Self {
+        Self {
+            bucket: "load".to_owned(),
+            writers: 8,
+            readers: 2,
+            sizes: vec![0, 1_000, 16_384, 65_536, 262_080, 600_000],
+            keys_per_writer: 40,
+        }
+    }
+}
+
+/// What one kind of client saw.
+#[derive(Debug, Default, Clone)]
+pub struct Seen {
+    pub done: u64,
+    /// Requests that failed and were tried again, by cause.
+    pub retried: BTreeMap<String, u64>,
+    /// Requests that were given up after retries.
+    pub failed: u64,
+    /// Longest time in which no client of the kind succeeded.
+    pub longest_pause: Duration,
+    last: Option<Instant>,
+}
+
+#[derive(Debug, Default, Clone)]
+pub struct Report {
+    pub writes: Seen,
+    pub reads: Seen,
+    /// Answers that broke a promise, in words. Must be empty.
+    pub wrong: Vec<String>,
+    pub elapsed: Duration,
+}
+
+#[derive(Debug)]
+pub struct Load {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    start: Instant,
+}
+
+#[derive(Debug)]
+struct Shared {
+    http: Http,
+    urls: watch::Sender<Vec<String>>,
+    plan: Plan,
+    stop: AtomicBool,
+    ledger: Mutex<Ledger>,
+    report: Mutex<Report>,
+    acknowledged: watch::Sender<u64>,
+}
+
+/// No code panics while it holds one of these; if it did, the figures are still the figures.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Load {
+    pub fn start(http: &Http, urls: Vec<String>, plan: Plan) -> Self {
+        let shared = Arc::new(Shared {
+            http: http.clone(),
+            urls: watch::Sender::new(urls),
+            stop: AtomicBool::new(false),
+            ledger: Mutex::default(),
+            report: Mutex::default(),
+            acknowledged: watch::Sender::new(0),
+            plan,
+        });
+        let mut tasks = JoinSet::new();
+        for writer in 0..shared.plan.writers {
+            tasks.spawn(write(Arc::clone(&shared), writer));
+        }
+        for reader in 0..shared.plan.readers {
+            tasks.spawn(read(Arc::clone(&shared), reader));
+        }
+        Self { shared, tasks, start: Instant::now() }
+    }
+
+    /// Pods have come or gone.
+    pub fn use_urls(&self, urls: Vec<String>) {
+        self.shared.urls.send_replace(urls);
+    }
+
+    /// Waits until so many more writes are acknowledged: the load runs, or runs again.
+    pub async fn wait_writes(&self, more: u64, limit: Duration) -> Result<()> {
+        let mut acknowledged = self.shared.acknowledged.subscribe();
+        let goal = *acknowledged.borrow() + more;
+        let reached = tokio::time::timeout(limit, acknowledged.wait_for(|count| *count >= goal)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::Wrong("the load has ended".to_owned())),
+            Err(_) => Err(Error::Deadline {
+                what: format!("{more} more acknowledged writes"),
+                limit,
+                last: format!("{:?}", lock(&self.shared.report).writes),
+            }),
+        }
+    }
+
+    pub fn report(&self) -> Report {
+        let mut report = lock(&self.shared.report).clone();
+        report.elapsed = self.start.elapsed();
+        report
+    }
+
+    /// Ends the clients after their current request and reads back everything that was acknowledged.
+    pub async fn finish(mut self) -> Result<Report> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.map_err(Error::other("a client of the load panicked"))?;
+        }
+        let elapsed = self.start.elapsed();
+        let keys = lock(&self.shared.ledger).acknowledged();
+        let checks = keys.into_iter().map(|key| verify(Arc::clone(&self.shared), key));
+        futures::stream::iter(checks).buffer_unordered(VERIFY_AT_ONCE).collect::<Vec<()>>().await;
+        let mut report = lock(&self.shared.report).clone();
+        report.elapsed = elapsed;
+        Ok(report)
+    }
+}
+
+impl Shared {
+    fn url(&self, turn: usize, key: &str) -> String {
+        let urls = self.urls.borrow();
+        let base = if urls.is_empty() { "http://198.18.0.1:9" } else { urls[turn % urls.len()].as_str() };
+        format!("{base}/{}/{key}", self.plan.bucket)
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn judge(&self, key: &str, mark: crate::ledger::Mark, found: Option<Checksum>, url: &str) {
+        let judgement = lock(&self.ledger).judge(key, mark, found);
+        let mut report = lock(&self.report);
+        if judgement != Judgement::Right && report.wrong.len() < WRONG_SHOWN_MAX {
+            report.wrong.push(format!("{key} from {url}: {judgement:?}, {found:?}"));
+        }
+    }
+}
+
+impl Seen {
+    fn success(&mut self) {
+        let now = Instant::now();
+        if let Some(last) = self.last {
+            self.longest_pause = self.longest_pause.max(now - last);
+        }
+        self.last = Some(now);
+        self.done += 1;
+    }
+
+    fn retry(&mut self, cause: String) {
+        *self.retried.entry(cause).or_default() += 1;
+    }
+}
+
+async fn write(shared: Arc<Shared>, writer: usize) {
+    let mut given_up = 0;
+    for turn in 0_u64.. {
+        if shared.is_over() {
+            return;
+        }
+        // A key whose last write is in doubt is never used again: it may still arrive.
+        let key = format!("w{writer}/{given_up}/{}", turn % shared.plan.keys_per_writer);
+        let sizes = &shared.plan.sizes;
+        let size = sizes[usize::try_from(turn).unwrap_or_default() % sizes.len()];
+        let payload = Payload { seed: rand::random::<u64>(), size };
+        lock(&shared.ledger).try_write(&key, payload);
+        if put(&shared, &key, payload, writer).await {
+            lock(&shared.ledger).acknowledge(&key);
+            lock(&shared.report).writes.success();
+            shared.acknowledged.send_modify(|count| *count += 1);
+        } else {
+            given_up += 1;
+            lock(&shared.report).writes.failed += 1;
+        }
+    }
+}
+
+/// Tries again until it is acknowledged, at the next pod each time; a retry of a PUT is idempotent.
+async fn put(shared: &Shared, key: &str, payload: Payload, first: usize) -> bool {
+    let start = Instant::now();
+    for attempt in 0.. {
+        let url = shared.url(first + attempt, key);
+        let cause = match shared.http.put(&url, Contents::Payload(payload)).await {
+            Ok(answer) if answer.status.is_success() => return true,
+            Ok(answer) => answer.status.to_string(),
+            Err(error) => cause(&error),
+        };
+        lock(&shared.report).writes.retry(cause);
+        if start.elapsed() > GIVE_UP {
+            return false;
+        }
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+    false
+}
+
+async fn read(shared: Arc<Shared>, reader: usize) {
+    for turn in reader.. {
+        if shared.is_over() {
+            return;
+        }
+        let keys = lock(&shared.ledger).acknowledged();
+        let Some(key) = keys.get(rand::random_range(0..keys.len().max(1))) else {
+            tokio::time::sleep(RETRY_AFTER).await;
+            continue;
+        };
+        if get(&shared, key, turn).await {
+            lock(&shared.report).reads.success();
+        } else {
+            lock(&shared.report).reads.failed += 1;
+        }
+    }
+}
+
+/// Reads until an answer came that can be judged.
+async fn get(shared: &Shared, key: &str, first: usize) -> bool {
+    let start = Instant::now();
+    for attempt in 0.. {
+        let url = shared.url(first + attempt, key);
+        let mark = lock(&shared.ledger).mark(key);
+        match fetch(&shared.http, &url).await {
+            Ok(found) => {
+                shared.judge(key, mark, found, &url);
+                return true;
+            }
+            Err(cause) => lock(&shared.report).reads.retry(cause),
+        }
+        if start.elapsed() > GIVE_UP {
+            return false;
+        }
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+    false
+}
+
+/// What is there; `None` for a 404. A cut answer is an error to retry, never contents.
+async fn fetch(http: &Http, url: &str) -> std::result::Result<Option<Checksum>, String> {
+    let answer = http.get(url).await.map_err(|error| cause(&error))?;
+    match answer.status {
+        StatusCode::OK => answer.checksum().await.map(Some).map_err(|error| cause(&error)),
+        StatusCode::NOT_FOUND => Ok(None),
+        status => Err(status.to_string()),
+    }
+}
+
+async fn verify(shared: Arc<Shared>, key: String) {
+    if !get(&shared, &key, 0).await {
+        lock(&shared.report).wrong.push(format!("{key} could not be read"));
+    }
+}
+
+/// The innermost words of an error, without addresses: they are counted.
+fn cause(error: &Error) -> String {
+    match error {
+        Error::Deadline { .. } => "no answer".to_owned(),
+        other => other.chain().rsplit(": ").next().unwrap_or_default().to_owned(),
+    }
+}
