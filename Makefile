@@ -3,6 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 E2E := cargo run --quiet --locked -p blobstore-e2e --
 
 .PHONY: help setup cluster-up cluster-down cluster-status images demo test test-unit test-e2e bench soak lint
@@ -38,9 +39,10 @@ test-e2e: ## The end-to-end tests on the one-machine cluster or on the context i
 	@e2e/run-tests.sh e2e
 
 bench: setup ## Throughput against nginx and the bare engine, as a table
-	@cargo bench --locked -p blobstore-sidecar
+	@cargo build --release --locked -p blobstore-sidecar
+	@cargo run --release --quiet --locked -p blobstore-e2e --bin bench -- --sidecar $(TARGET)/release/blobstore-sidecar
 
-soak: setup ## Long runs of the fault and leak scenarios
+soak: ## The end-to-end tests again and again for SOAK_MINUTES (60)
 	@e2e/run-tests.sh soak
 
 lint: ## Format and lint, warnings are errors

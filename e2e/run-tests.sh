@@ -45,8 +45,19 @@ end_to_end() {
         own=yes
         suite cluster make --no-print-directory cluster-up images || { finish_cluster; return; }
     fi
-    suite e2e cargo test --locked --no-fail-fast -p blobstore-e2e --tests -- --test-threads="${E2E_THREADS:-4}"
+    e2e_suite e2e
+    # A soak is the same suite again and again: what fails once in a hundred runs shows here.
+    local round=1
+    while [ $((SECONDS / 60)) -lt "${1:-0}" ]; do
+        round=$((round + 1))
+        e2e_suite "e2e-$round"
+    done
     [ $own = no ] || finish_cluster
+}
+
+e2e_suite() {
+    suite "$1" cargo test --locked --no-fail-fast -p blobstore-e2e --test '*' -- \
+        --test-threads="${E2E_THREADS:-4}"
 }
 
 finish_cluster() {
@@ -58,7 +69,8 @@ case $what in
 all) unit; end_to_end ;;
 unit) unit ;;
 e2e) end_to_end ;;
-*) echo "unknown: $what (all, unit, e2e)" >&2; exit 2 ;;
+soak) end_to_end "${SOAK_MINUTES:-60}" ;;
+*) echo "unknown: $what (all, unit, e2e, soak)" >&2; exit 2 ;;
 esac
 
 printf '\n'
