@@ -26,7 +26,7 @@ cluster-status: ## Show its processes, nodes and kubeconfig
 images: cluster-up ## Build the operator's and the sidecar's image and load them into the cluster
 	@$(E2E) images
 
-demo: setup ## The whole product in one go: cluster, chart, a store, a file in and out, a leak that heals
+demo: setup ## The whole product in one go: cluster, chart, a store, a file in and out
 	@$(E2E) demo
 
 test: ## Everything: format, lint, unit tests, then a cluster and the end-to-end tests; KEEP_CLUSTER=1 keeps it

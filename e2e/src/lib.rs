@@ -30,6 +30,7 @@ pub mod scrape;
 pub mod http;
 pub mod payload;
 
+pub mod demo;
 pub mod fault;
 pub mod ledger;
 pub mod load;

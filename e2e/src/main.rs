@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use blobstore_e2e::{
-    agent, cluster, controlplane,
+    agent, cluster, controlplane, demo,
     error::{Error, Result},
     images, node,
     paths::Paths,
@@ -29,6 +29,8 @@ enum Command {
     Status,
     /// Build the operator's and the sidecar's image and load them into every node
     Images,
+    /// Show the product: cluster, chart, a store, a file in and out
+    Demo,
     /// Provision volumes and list scrape targets (started by `up`)
     #[command(hide = true)]
     Agent,
@@ -70,6 +72,7 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Status => print(&cluster::status(&paths).await?),
         Command::Images => load_images(&paths).await,
+        Command::Demo => demo::run(&paths).await,
         Command::Agent => agent::serve(&paths).await,
         Command::ApiStop => controlplane::stop_api_server(&paths).await,
         Command::ApiStart => controlplane::start_api_server(&paths).await,
