@@ -1,2 +1,2 @@
-//! Entry point.
+//! Entry of the operator's binary: parse, then run or print the CRDs.
 fn main() {}
