@@ -2,13 +2,27 @@
 //! → report (`reconcile.rs`); everything here reads or writes, nothing here decides.
 
 pub mod config;
-pub mod error;
+pub mod telemetry;
 pub mod metrics;
 pub mod tasks;
-pub mod telemetry;
+pub mod run;
+pub mod leader;
 
+pub mod controller;
+pub mod reconcile;
+pub mod crd;
+
+pub mod observe;
+pub mod apply;
+pub mod act;
+pub mod report;
+pub mod events;
+
+pub mod shared;
+pub mod backoff;
+pub mod fresh;
 pub mod sidecar_client;
+pub mod error;
 
 pub mod admin;
-pub mod leader;
 pub mod webhook;

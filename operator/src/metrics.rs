@@ -22,6 +22,7 @@ pub struct Metrics {
     pub api_writes_unsettled: IntCounterVec,
     pub watch_objects: IntGaugeVec,
     pub actions: IntCounterVec,
+    pub remedies: IntCounterVec,
     pub events: IntCounterVec,
     pub webhooks: IntCounterVec,
     pub store_ready: IntGaugeVec,
@@ -110,7 +111,12 @@ impl Metrics {
             )?,
             actions: names.counters(
                 "actions_total",
-                "Actions carried out, by rung and result.",
+                "Actions carried out, by action and result.",
+                &["action", "result"],
+            )?,
+            remedies: names.counters(
+                "remedies_total",
+                "Memory remedies, by rung of the ladder and how they ended.",
                 &["rung", "result"],
             )?,
             events: names.counters("events_total", "Events, by result.", &["result"])?,

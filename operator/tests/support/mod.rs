@@ -15,16 +15,16 @@ use kube::client::Body;
 use serde_json::{Map, Value, json};
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Write {
-    pub verb: String,
-    pub path: String,
-    pub query: String,
-    pub body: Value,
+pub(crate) struct Write {
+    pub(crate) verb: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) body: Value,
 }
 
 /// What to answer instead of the truth.
 #[derive(Clone, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     Status(u16, &'static str),
     Hang,
 }
@@ -39,10 +39,10 @@ struct State {
 }
 
 #[derive(Clone, Default)]
-pub struct FakeApi(Arc<Mutex<State>>);
+pub(crate) struct FakeApi(Arc<Mutex<State>>);
 
 impl FakeApi {
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let api = api.clone();
@@ -56,14 +56,14 @@ impl FakeApi {
     }
 
     /// Puts an object in place, as if somebody else had made it.
-    pub fn put(&self, path: &str, object: Value) {
+    pub(crate) fn put(&self, path: &str, object: Value) {
         let mut state = self.state();
         let object = state.stamped(path, object);
         state.objects.insert(path.to_owned(), object);
     }
 
     /// Changes an object behind the operator's back.
-    pub fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
         let mut state = self.state();
         let mut object = state.objects.remove(path).expect("the object exists");
         change(&mut object);
@@ -72,32 +72,32 @@ impl FakeApi {
         state.objects.insert(path.to_owned(), object);
     }
 
-    pub fn get(&self, path: &str) -> Option<Value> {
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.state().objects.get(path).cloned()
     }
 
-    pub fn remove(&self, path: &str) -> Option<Value> {
+    pub(crate) fn remove(&self, path: &str) -> Option<Value> {
         self.state().objects.remove(path)
     }
 
-    pub fn paths(&self) -> Vec<String> {
+    pub(crate) fn paths(&self) -> Vec<String> {
         self.state().objects.keys().cloned().collect()
     }
 
     /// The next `times` requests of this method whose path ends so are answered with the fault.
-    pub fn fail(&self, method: Method, path_end: &str, fault: Fault, times: u32) {
+    pub(crate) fn fail(&self, method: Method, path_end: &str, fault: Fault, times: u32) {
         self.state().faults.push((method, path_end.to_owned(), fault, times));
     }
 
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.state().faults.clear();
     }
 
-    pub fn take_writes(&self) -> Vec<Write> {
+    pub(crate) fn take_writes(&self) -> Vec<Write> {
         std::mem::take(&mut self.state().writes)
     }
 
-    pub fn reads(&self) -> u64 {
+    pub(crate) fn reads(&self) -> u64 {
         self.state().reads
     }
 

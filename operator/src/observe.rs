@@ -1,0 +1,196 @@
+//! All reads of a pass, once, concurrent and bounded. Nothing is written and nothing is decided here; what could
+//! not be read is `Unknown` or fails the pass, never `Absent`.
+
+mod live;
+mod sidecars;
+
+pub use live::{Child, Key, Live, key};
+pub use sidecars::sidecar;
+
+use std::collections::BTreeSet;
+
+use blobstore_operator_api::{BlobStore, names};
+use blobstore_operator_core::observed::{Failure, Observed, PodSeen, Seen, read};
+use blobstore_sidecar_api::ports::SECRET_USERS;
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Secret};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use crate::shared::{ApiError, Shared, ask};
+
+/// Nodes asked about at once; only those under pods that are not ready are.
+const NODES_CONCURRENT_MAX: usize = 8;
+
+/// What the pass could not do without. The rest becomes `Observed::failures`.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    #[error("list {kind}")]
+    List { kind: &'static str, source: ApiError },
+}
+
+/// One look at a store.
+#[derive(Debug, Default)]
+pub struct Look {
+    pub observed: Observed,
+    /// The children as the API server has them.
+    pub live: Live,
+    /// Everything could be read: only then may children be applied or pruned.
+    pub complete: bool,
+}
+
+struct Reader<'a> {
+    client: &'a Client,
+    namespace: String,
+    store: String,
+}
+
+/// Reads everything about `store`.
+pub async fn observe(shared: &Shared, store: &BlobStore) -> Result<Look, ObserveError> {
+    let namespace = store.namespace().unwrap_or_default();
+    let reader = Reader { client: &shared.client, namespace, store: store.name_any() };
+    let users = store.spec.auth.users_secret.as_ref().map(|secret| secret.name.as_str());
+    let (pods, sets, leases, claims, auth, users, children) = futures::join!(
+        reader.list::<Pod>("Pod"),
+        reader.list::<StatefulSet>("StatefulSet"),
+        reader.list::<Lease>("Lease"),
+        reader.list::<PersistentVolumeClaim>("PersistentVolumeClaim"),
+        reader.secret(&names::auth_secret(&reader.store)),
+        reader.users(users),
+        reader.children(),
+    );
+    let (pods, sets, leases) = (pods?, sets?, leases?);
+    let mut look = Look { live: Live::default(), complete: true, observed: Observed::default() };
+    look.keep_children(children);
+    look.keep(claims.map(|claims| claims.iter().map(ResourceExt::name_any).collect()), |seen, claims| {
+        seen.claims = claims;
+    });
+    look.keep(auth, |seen, auth| seen.auth = auth);
+    look.keep(users, |seen, users| seen.users = users);
+    look.observed.sets = sets.iter().filter_map(read::set).collect();
+    look.observed.records =
+        leases.iter().filter_map(|lease| Some((shard_of(lease)?, read::record(lease)))).collect();
+    look.live.extend(&sets);
+    look.live.extend(&leases);
+    let pods = pods.iter().filter_map(|pod| read::pod(&reader.store, pod)).collect();
+    look.observed.pods = sidecars::ask_all(pods, &look.observed.auth).await;
+    look.observed.nodes_lost = reader.nodes_lost(&look.observed.pods).await;
+    if let Some(message) = shared.crd_problem() {
+        look.observed.failures.push(Failure { forbidden: false, message });
+    }
+    Ok(look)
+}
+
+fn shard_of(lease: &Lease) -> Option<u32> {
+    lease.metadata.labels.as_ref()?.get(names::LABEL_SHARD)?.parse().ok()
+}
+
+impl Look {
+    fn keep<T>(&mut self, read: Result<T, ObserveError>, fill: impl FnOnce(&mut Observed, T)) {
+        match read {
+            Ok(value) => fill(&mut self.observed, value),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn keep_children(&mut self, children: Vec<Result<Live, ObserveError>>) {
+        for child in children {
+            match child {
+                Ok(live) => self.live.append(live),
+                Err(error) => self.failed(&error),
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &ObserveError) {
+        let ObserveError::List { source, .. } = error;
+        let forbidden = source.category() == "forbidden";
+        self.complete = false;
+        self.observed.failures.push(Failure { forbidden, message: crate::error::chain(error) });
+    }
+}
+
+impl Reader<'_> {
+    async fn list<K>(&self, kind: &'static str) -> Result<Vec<K>, ObserveError>
+    where
+        K: live::Child,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        // One store's children: bounded by its shards and members, so no pages are needed.
+        let params = ListParams::default().labels(&names::store_selector(&self.store));
+        let list = ask(api.list(&params)).await.map_err(|source| ObserveError::List { kind, source })?;
+        Ok(list.items)
+    }
+
+    async fn children(&self) -> Vec<Result<Live, ObserveError>> {
+        use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+        use k8s_openapi::api::networking::v1::NetworkPolicy;
+        use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+        use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+        let (accounts, roles, bindings, maps, services, policies, budgets) = futures::join!(
+            self.live::<ServiceAccount>("ServiceAccount"),
+            self.live::<Role>("Role"),
+            self.live::<RoleBinding>("RoleBinding"),
+            self.live::<ConfigMap>("ConfigMap"),
+            self.live::<Service>("Service"),
+            self.live::<NetworkPolicy>("NetworkPolicy"),
+            self.live::<PodDisruptionBudget>("PodDisruptionBudget"),
+        );
+        vec![accounts, roles, bindings, maps, services, policies, budgets]
+    }
+
+    async fn live<K: live::Child>(&self, kind: &'static str) -> Result<Live, ObserveError> {
+        let mut live = Live::default();
+        live.extend(&self.list::<K>(kind).await?);
+        Ok(live)
+    }
+
+    async fn secret(&self, name: &str) -> Result<Seen<SecretData>, ObserveError> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = ask(api.get_opt(name)).await;
+        let found = found.map_err(|source| ObserveError::List { kind: "Secret", source })?;
+        Ok(found.map_or(Seen::Absent, |secret| {
+            let data = secret.data.unwrap_or_default();
+            Seen::Present(data.into_iter().map(|(key, value)| (key, value.0)).collect())
+        }))
+    }
+
+    async fn users(&self, name: Option<&str>) -> Result<Seen<bool>, ObserveError> {
+        let Some(name) = name else { return Ok(Seen::Unknown) };
+        Ok(match self.secret(name).await? {
+            Seen::Present(data) => Seen::Present(data.contains_key(SECRET_USERS)),
+            Seen::Absent => Seen::Absent,
+            Seen::Unknown => Seen::Unknown,
+        })
+    }
+
+    /// Asks only about nodes under pods that are not ready or do not answer. A node that could not be read counts
+    /// as there: to call it lost would allow what is only allowed without it.
+    async fn nodes_lost(&self, pods: &[PodSeen]) -> BTreeSet<String> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let doubtful: BTreeSet<String> = pods
+            .iter()
+            .filter(|pod| !pod.ready || pod.topology.is_unknown())
+            .filter_map(|pod| pod.node.clone())
+            .collect();
+        let looks = futures::stream::iter(doubtful).map(|name| {
+            let api = api.clone();
+            async move {
+                let lost = match ask(api.get_opt(&name)).await {
+                    Ok(Some(node)) => read::node_lost(&node),
+                    Ok(None) => true,
+                    Err(error) => {
+                        tracing::warn!(error = %crate::error::chain(&error), node = name, "read a node");
+                        false
+                    }
+                };
+                lost.then_some(name)
+            }
+        });
+        looks.buffer_unordered(NODES_CONCURRENT_MAX).filter_map(std::future::ready).collect().await
+    }
+}
+
+type SecretData = std::collections::BTreeMap<String, Vec<u8>>;

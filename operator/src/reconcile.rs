@@ -1,0 +1,151 @@
+//! The driver: observe → validate → plan → build → apply → act → report, one pass, no memory between passes but the
+//! backoff. What is decided is decided in the core; what is done is done in the step modules.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use blobstore_operator_api::status::BlobStoreStatus;
+use blobstore_operator_api::{BlobStore, names};
+use blobstore_operator_core::action::Plan;
+use blobstore_operator_core::observed::Failure;
+use blobstore_operator_core::validate::{ValidStore, validate};
+use blobstore_operator_core::{build, plan, status};
+use jiff::Timestamp;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::Action as Next;
+use kube::{Api, Resource, ResourceExt};
+
+use crate::act::act;
+use crate::apply::apply;
+use crate::error::{Error, Retry, chain};
+use crate::events::tell;
+use crate::fresh::fresh;
+use crate::observe::{Look, observe};
+use crate::report::{measure, write_status};
+use crate::shared::{Shared, ask};
+
+/// A pass that takes longer has lost its grip on what it saw: it is ended, and a new one begins.
+const PASS_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One pass over the store that `subject` names, and what to do next.
+pub async fn reconcile(subject: Arc<PartialObjectMeta<BlobStore>>, shared: Arc<Shared>) -> Result<Next, Error> {
+    let timer = shared.metrics.pass();
+    let pass = tokio::time::timeout(PASS_TIMEOUT, Box::pin(pass(&subject, &shared))).await;
+    timer.observe_duration();
+    let result = pass.unwrap_or(Err(Error::TooLong(PASS_TIMEOUT)));
+    let uid = subject.uid().unwrap_or_default();
+    if result.is_ok() {
+        shared.backoff.lock().unwrap_or_else(PoisonError::into_inner).succeeded(&uid);
+    }
+    let word = if result.is_ok() { "ok" } else { "error" };
+    shared.metrics.reconciles.with_label_values(&[word]).inc();
+    result
+}
+
+async fn pass(subject: &PartialObjectMeta<BlobStore>, shared: &Shared) -> Result<Next, Error> {
+    let Some(mut store) = read(subject, shared).await? else { return Ok(Next::await_change()) };
+    let now = Timestamp::now();
+    let valid = match validate(&store) {
+        Ok(valid) => valid,
+        Err(invalid) => {
+            let next = status::invalid(&store, &invalid, &status_of(&store), now);
+            write_status(shared, &mut store, next).await?;
+            tracing::warn!(problems = %invalid, "the spec is invalid");
+            return Ok(Next::await_change());
+        }
+    };
+    let mut look = observe(shared, &store).await?;
+    let plan = plan::plan(&valid, &look.observed, &shared.context, &status_of(&store), now);
+    let applied = put_right(shared, &valid, &plan, &mut look).await;
+    carry_out(shared, &mut store, &valid, &plan, &look, now).await?;
+    tell(shared, &store, &plan.events, now).await;
+    applied?;
+    tracing::debug!(actions = plan.actions.len(), requeue = ?plan.requeue, "pass done");
+    Ok(Next::requeue(plan.requeue))
+}
+
+/// Build and apply. A refusal becomes part of what was seen, so that the status names it.
+async fn put_right(shared: &Shared, valid: &ValidStore, plan: &Plan, look: &mut Look) -> Result<(), Error> {
+    if valid.paused {
+        return Ok(());
+    }
+    if !look.complete {
+        return Err(Error::Incomplete(look.observed.failures.len()));
+    }
+    let credentials = build::credentials(valid, &look.observed.auth, fresh());
+    let children = build::build(valid, plan, &shared.context, credentials.as_ref())?;
+    let applied = apply(shared, children, look).await.map_err(Error::from);
+    if let Err(error) = &applied
+        && error.retry() != Retry::AtOnce
+    {
+        let forbidden = error.category() == "forbidden";
+        look.observed.failures.push(Failure { forbidden, message: chain(error) });
+    }
+    applied
+}
+
+/// The intent is in the status before the act, the outcome after it. What could not be applied is not acted upon.
+async fn carry_out(
+    shared: &Shared,
+    store: &mut BlobStore,
+    valid: &ValidStore,
+    plan: &Plan,
+    look: &Look,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let before = status_of(store);
+    let intent = status::status(valid, &look.observed, plan, &[], &before, now);
+    write_status(shared, store, intent.clone()).await?;
+    let mut after = intent;
+    if look.observed.failures.is_empty() && !valid.paused && !plan.actions.is_empty() {
+        let outcomes = act(shared, store, &look.observed, &plan.actions).await;
+        after = status::status(valid, &look.observed, plan, &outcomes, &after, now);
+        write_status(shared, store, after.clone()).await?;
+    }
+    measure(shared, store, &before, &after);
+    Ok(())
+}
+
+/// The store as the API server has it now, not as a watch remembers it: a status that is behind would repeat what
+/// was done. `None`: gone, replaced, or on its way out (owner references do the rest).
+async fn read(
+    subject: &PartialObjectMeta<BlobStore>,
+    shared: &Shared,
+) -> Result<Option<BlobStore>, Error> {
+    let (namespace, name) = (subject.namespace().unwrap_or_default(), subject.name_any());
+    let api: Api<BlobStore> = Api::namespaced(shared.client.clone(), &namespace);
+    let store = ask(api.get_opt(&name)).await.map_err(Error::Read)?;
+    let store = store.filter(|store| store.meta().uid == subject.metadata.uid);
+    let store = store.filter(|store| store.meta().deletion_timestamp.is_none());
+    if store.is_none() {
+        shared.metrics.forget_store(&namespace, &name);
+    }
+    Ok(store)
+}
+
+fn status_of(store: &BlobStore) -> BlobStoreStatus {
+    store.status.clone().unwrap_or_default()
+}
+
+/// When to look again after a failure. Logged once, here.
+pub fn on_error(subject: Arc<PartialObjectMeta<BlobStore>>, error: &Error, shared: Arc<Shared>) -> Next {
+    shared.metrics.reconcile_errors.with_label_values(&[error.category()]).inc();
+    let uid = subject.uid().unwrap_or_default();
+    let next = match error.retry() {
+        Retry::AtOnce => Next::requeue(Duration::ZERO),
+        Retry::OnChange => Next::await_change(),
+        Retry::Backoff => {
+            let mut backoff = shared.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+            Next::requeue(backoff.failed(&uid, rand::random::<f64>()))
+        }
+    };
+    tracing::warn!(
+        namespace = subject.namespace(),
+        name = subject.name_any(),
+        kind = names::GROUP,
+        category = error.category(),
+        error = %chain(error),
+        "reconcile"
+    );
+    next
+}
