@@ -160,7 +160,8 @@ impl Hand<'_> {
     where
         K: crate::observe::Child,
     {
-        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let params =
+            PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         self.wrote(&K::kind(&()), verb);
         accepted(verb, ask(self.api::<K>().patch(name, &params, &Patch::Merge(patch))).await)
     }

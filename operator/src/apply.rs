@@ -130,8 +130,8 @@ async fn secret(shared: &Shared, observed: &Observed, secret: &Secret) -> Result
     }
     // A merge patch of the missing keys alone cannot touch a value that somebody wrote meanwhile.
     let patch = serde_json::json!({ "data": missing });
-    let patched = api(shared, secret).patch(&name, &PatchParams::default(), &Patch::Merge(&patch));
-    let patched = ask(patched).await;
+    let (api, params) = (api(shared, secret), PatchParams::default());
+    let patched = ask(api.patch(&name, &params, &Patch::Merge(&patch))).await;
     patched.map_err(|source| failed::<Secret>("complete", &name, source))?;
     shared.metrics.wrote("Secret", "patch");
     Ok(())
@@ -154,7 +154,11 @@ async fn record(shared: &Shared, look: &Look, shard: u32, lease: &Lease) -> Resu
     match birth(&look.observed, shard) {
         Birth::Fresh => {}
         Birth::Recovered(record) => {
-            tracing::warn!(shard, epoch = record.epoch, "the shard's record was lost: recovered from its members");
+            tracing::warn!(
+                shard,
+                epoch = record.epoch,
+                "the shard's record was lost: recovered from its members"
+            );
             let text = serde_json::to_string(&record).map_err(|source| ApplyError::Document {
                 kind: "Lease".to_owned(),
                 name: lease.name_any(),

@@ -1,14 +1,10 @@
-//! How long a failing store waits: doubling per failure in a row, by UID. Pure; chance comes in as an argument.
+//! Failures in a row, by store. How long they make a store wait is the core's decision.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The first failure is often a conflict or a restart of something: look again soon.
-const DELAY_MIN: Duration = Duration::from_secs(1);
-/// A store that keeps failing still gets a look each minute.
-const DELAY_MAX: Duration = Duration::from_secs(60);
-/// 2^6 seconds pass the maximum.
-const DOUBLINGS_MAX: u32 = 6;
+use blobstore_operator_core::backoff::{DELAY_MAX, delay};
+
 /// More failing stores than this share the longest delay; the table stays small.
 const STORES_MAX: usize = 4_096;
 
@@ -23,9 +19,8 @@ impl Backoff {
             return DELAY_MAX;
         }
         let failures = self.0.entry(uid.to_owned()).or_default();
-        let delay = DELAY_MIN.saturating_mul(1 << (*failures).min(DOUBLINGS_MAX)).min(DELAY_MAX);
         *failures = failures.saturating_add(1);
-        delay.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 4.0)
+        delay(*failures, chance)
     }
 
     pub fn succeeded(&mut self, uid: &str) {
@@ -38,19 +33,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_double_to_the_maximum_and_start_anew_after_success() {
+    fn stores_do_not_share_and_success_clears() {
         let mut backoff = Backoff::default();
-        let seconds: Vec<u64> = (0..8).map(|_| backoff.failed("a", 0.0).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(backoff.failed("b", 0.0).as_secs(), 1, "stores do not share");
+        let delays: Vec<Duration> = (1..=3).map(|_| backoff.failed("a", 0.0)).collect();
+        assert_eq!(delays, [delay(1, 0.0), delay(2, 0.0), delay(3, 0.0)]);
+        assert_eq!(backoff.failed("b", 0.0), delay(1, 0.0));
         backoff.succeeded("a");
-        assert_eq!(backoff.failed("a", 0.0).as_secs(), 1);
-    }
-
-    #[test]
-    fn chance_shortens_by_a_quarter_at_most() {
-        let delay = Backoff::default().failed("a", 1.0);
-        assert_eq!(delay, Duration::from_millis(750));
+        assert_eq!(backoff.failed("a", 0.0), delay(1, 0.0));
     }
 
     #[test]

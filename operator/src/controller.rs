@@ -135,7 +135,8 @@ fn hinted(
         }
     };
     futures::stream::unfold(hints, next).flat_map(move |hint| {
-        let named: Vec<_> = reader.state().iter().filter(|subject| names_it(&hint, subject)).cloned().collect();
+        let named: Vec<_> =
+            reader.state().iter().filter(|subject| names_it(&hint, subject)).cloned().collect();
         tracing::info!(?hint, stores = named.len(), "webhook hint");
         futures::stream::iter(named.into_iter().map(|subject| ObjectRef::from_obj(&*subject)))
     })
@@ -156,4 +157,3 @@ fn owner<K: Resource>(object: &K) -> Option<ObjectRef<Subject>> {
     let store = object.labels().get(names::LABEL_STORE)?;
     Some(ObjectRef::new(store).within(object.meta().namespace.as_deref()?))
 }
-

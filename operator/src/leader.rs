@@ -103,10 +103,11 @@ impl Elector {
             let asked = Instant::now();
             let left = self.times.renew_deadline.saturating_sub(renewed.elapsed());
             match timeout(left, self.try_hold()).await {
-                Ok(Ok(true)) => renewed = asked,
+                Ok(Ok(true)) => (renewed, pause) = (asked, self.times.retry),
                 Ok(Ok(false)) => return Ended::Lost,
                 Ok(Err(error)) => {
-                    tracing::warn!(error = %chain(&error), lease = self.name, "renew the lease")
+                    pause = self.times.retry / HASTE;
+                    tracing::warn!(error = %chain(&error), lease = self.name, "renew the lease");
                 }
                 Err(_) => return Ended::Lost,
             }

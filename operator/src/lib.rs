@@ -2,27 +2,27 @@
 //! → report (`reconcile.rs`); everything here reads or writes, nothing here decides.
 
 pub mod config;
-pub mod telemetry;
-pub mod metrics;
-pub mod tasks;
-pub mod run;
 pub mod leader;
+pub mod metrics;
+pub mod run;
+pub mod tasks;
+pub mod telemetry;
 
 pub mod controller;
-pub mod reconcile;
 pub mod crd;
+pub mod reconcile;
 
-pub mod observe;
-pub mod apply;
 pub mod act;
-pub mod report;
+pub mod apply;
 pub mod events;
+pub mod observe;
+pub mod report;
 
-pub mod shared;
 pub mod backoff;
-pub mod fresh;
-pub mod sidecar_client;
 pub mod error;
+pub mod fresh;
+pub mod shared;
+pub mod sidecar_client;
 
 pub mod admin;
 pub mod webhook;

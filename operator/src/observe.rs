@@ -52,20 +52,22 @@ pub async fn observe(shared: &Shared, store: &BlobStore) -> Result<Look, Observe
     let namespace = store.namespace().unwrap_or_default();
     let reader = Reader { client: &shared.client, namespace, store: store.name_any() };
     let users = store.spec.auth.users_secret.as_ref().map(|secret| secret.name.as_str());
+    let secret = names::auth_secret(&reader.store);
     let (pods, sets, leases, claims, auth, users, children) = futures::join!(
         reader.list::<Pod>("Pod"),
         reader.list::<StatefulSet>("StatefulSet"),
         reader.list::<Lease>("Lease"),
         reader.list::<PersistentVolumeClaim>("PersistentVolumeClaim"),
-        reader.secret(&names::auth_secret(&reader.store)),
+        reader.secret(&secret),
         reader.users(users),
         reader.children(),
     );
     let (pods, sets, leases) = (pods?, sets?, leases?);
     let mut look = Look { live: Live::default(), complete: true, observed: Observed::default() };
     look.keep_children(children);
-    look.keep(claims.map(|claims| claims.iter().map(ResourceExt::name_any).collect()), |seen, claims| {
-        seen.claims = claims;
+    look.keep(claims, |seen, claims| {
+        let sized = claims.iter().filter_map(|claim| Some((claim.name_any(), read::claim_size(claim)?)));
+        seen.claims = sized.collect();
     });
     look.keep(auth, |seen, auth| seen.auth = auth);
     look.keep(users, |seen, users| seen.users = users);

@@ -20,7 +20,7 @@ use crate::apply::apply;
 use crate::error::{Error, Retry, chain};
 use crate::events::tell;
 use crate::fresh::fresh;
-use crate::observe::{Look, observe};
+use crate::observe::{Look, ObserveError, observe};
 use crate::report::{measure, write_status};
 use crate::shared::{Shared, ask};
 
@@ -28,7 +28,10 @@ use crate::shared::{Shared, ask};
 const PASS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One pass over the store that `subject` names, and what to do next.
-pub async fn reconcile(subject: Arc<PartialObjectMeta<BlobStore>>, shared: Arc<Shared>) -> Result<Next, Error> {
+pub async fn reconcile(
+    subject: Arc<PartialObjectMeta<BlobStore>>,
+    shared: Arc<Shared>,
+) -> Result<Next, Error> {
     let timer = shared.metrics.pass();
     let pass = tokio::time::timeout(PASS_TIMEOUT, Box::pin(pass(&subject, &shared))).await;
     timer.observe_duration();
@@ -54,14 +57,43 @@ async fn pass(subject: &PartialObjectMeta<BlobStore>, shared: &Shared) -> Result
             return Ok(Next::await_change());
         }
     };
-    let mut look = observe(shared, &store).await?;
-    let plan = plan::plan(&valid, &look.observed, &shared.context, &status_of(&store), now);
+    let mut look = match observe(shared, &store).await {
+        Ok(look) => look,
+        Err(error) => return unreadable(shared, &mut store, error, now).await,
+    };
+    let before = status_of(&store);
+    let plan = plan::plan(&valid, &look.observed, &shared.context, &before, now);
+    // The intent is in the status before anything is changed: a restarted operator finds it and goes on.
+    let intent = status::status(&valid, &look.observed, &plan, &[], &before, now);
+    write_status(shared, &mut store, intent.status.clone()).await?;
     let applied = put_right(shared, &valid, &plan, &mut look).await;
-    carry_out(shared, &mut store, &valid, &plan, &look, now).await?;
-    tell(shared, &store, &plan.events, now).await;
+    let outcomes = match &applied {
+        Ok(()) if !valid.paused => act(shared, &store, &look.observed, &plan.actions).await,
+        _ => Vec::new(),
+    };
+    let after = status::status(&valid, &look.observed, &plan, &outcomes, &intent.status, now);
+    write_status(shared, &mut store, after.status.clone()).await?;
+    measure(shared, &store, &before, &after.status);
+    let events = [plan.events.as_slice(), &intent.events, &after.events].concat();
+    tell(shared, &store, &events, now).await;
     applied?;
     tracing::debug!(actions = plan.actions.len(), requeue = ?plan.requeue, "pass done");
     Ok(Next::requeue(plan.requeue))
+}
+
+/// Nothing can be decided: the status says why, as far as it can be written, and nothing else is touched.
+async fn unreadable(
+    shared: &Shared,
+    store: &mut BlobStore,
+    error: ObserveError,
+    now: Timestamp,
+) -> Result<Next, Error> {
+    let error = Error::from(error);
+    let failure = Failure { forbidden: error.category() == "forbidden", message: chain(&error) };
+    let generation = store.meta().generation.unwrap_or_default();
+    let next = status::failed(generation, &failure, &status_of(store), now);
+    write_status(shared, store, next).await?;
+    Err(error)
 }
 
 /// Build and apply. A refusal becomes part of what was seen, so that the status names it.
@@ -84,34 +116,9 @@ async fn put_right(shared: &Shared, valid: &ValidStore, plan: &Plan, look: &mut 
     applied
 }
 
-/// The intent is in the status before the act, the outcome after it. What could not be applied is not acted upon.
-async fn carry_out(
-    shared: &Shared,
-    store: &mut BlobStore,
-    valid: &ValidStore,
-    plan: &Plan,
-    look: &Look,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let before = status_of(store);
-    let intent = status::status(valid, &look.observed, plan, &[], &before, now);
-    write_status(shared, store, intent.clone()).await?;
-    let mut after = intent;
-    if look.observed.failures.is_empty() && !valid.paused && !plan.actions.is_empty() {
-        let outcomes = act(shared, store, &look.observed, &plan.actions).await;
-        after = status::status(valid, &look.observed, plan, &outcomes, &after, now);
-        write_status(shared, store, after.clone()).await?;
-    }
-    measure(shared, store, &before, &after);
-    Ok(())
-}
-
 /// The store as the API server has it now, not as a watch remembers it: a status that is behind would repeat what
 /// was done. `None`: gone, replaced, or on its way out (owner references do the rest).
-async fn read(
-    subject: &PartialObjectMeta<BlobStore>,
-    shared: &Shared,
-) -> Result<Option<BlobStore>, Error> {
+async fn read(subject: &PartialObjectMeta<BlobStore>, shared: &Shared) -> Result<Option<BlobStore>, Error> {
     let (namespace, name) = (subject.namespace().unwrap_or_default(), subject.name_any());
     let api: Api<BlobStore> = Api::namespaced(shared.client.clone(), &namespace);
     let store = ask(api.get_opt(&name)).await.map_err(Error::Read)?;

@@ -44,7 +44,8 @@ pub async fn write_status(
 /// Gauges of the store, and a count for every remedy that reached its end in this pass.
 pub fn measure(shared: &Shared, store: &BlobStore, before: &BlobStoreStatus, after: &BlobStoreStatus) {
     let remediation = after.remediation.as_ref();
-    let ready = after.conditions.iter().any(|found| found.type_ == condition::READY && found.status == "True");
+    let ready =
+        after.conditions.iter().any(|found| found.type_ == condition::READY && found.status == "True");
     let figures = StoreFigures {
         ready,
         findings_open: remediation.map_or(0, |found| i64::try_from(found.findings.len()).unwrap_or(i64::MAX)),

@@ -16,7 +16,6 @@ use crate::metrics::Metrics;
 /// An API server under load answers within seconds; longer, and the pass is better started anew.
 const API_TIMEOUT: Duration = Duration::from_secs(10);
 
-#[derive(Debug)]
 pub struct Shared {
     pub client: Client,
     pub context: Context,
@@ -27,6 +26,12 @@ pub struct Shared {
     pub told: Mutex<Told>,
     /// Why the served CRD is not ours, while it is not.
     pub crd_outdated: Mutex<Option<String>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("identity", &self.identity).finish_non_exhaustive()
+    }
 }
 
 /// A request to the API server that failed.

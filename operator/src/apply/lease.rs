@@ -52,9 +52,7 @@ mod tests {
 
     fn pod(ordinal: u32, topology: Seen<serde_json::Value>) -> PodSeen {
         let topology = match topology {
-            Seen::Present(topology) => {
-                Seen::Present(serde_json::from_value(topology).expect("a topology"))
-            }
+            Seen::Present(topology) => Seen::Present(serde_json::from_value(topology).expect("a topology")),
             Seen::Absent => Seen::Absent,
             Seen::Unknown => Seen::Unknown,
         };
@@ -62,7 +60,8 @@ mod tests {
     }
 
     fn record(epoch: u64, primary: &str, in_sync: usize) -> serde_json::Value {
-        let member = json!({"pod": primary, "runId": format!("{primary}-run"), "nodeId": "n", "ip": "1.1.1.1"});
+        let member =
+            json!({"pod": primary, "runId": format!("{primary}-run"), "nodeId": "n", "ip": "1.1.1.1"});
         json!({"epoch": epoch, "primary": member, "inSync": vec![member.clone(); in_sync]})
     }
 

@@ -117,7 +117,8 @@ mod tests {
     #[test]
     fn keyed_lists_compare_by_key_and_others_whole() {
         let want = json!({"containers": [{"name": "engine", "image": "x"}]});
-        let injected = json!({"containers": [{"name": "mesh"}, {"name": "engine", "image": "x", "tty": false}]});
+        let injected =
+            json!({"containers": [{"name": "mesh"}, {"name": "engine", "image": "x", "tty": false}]});
         check(want.clone(), injected, None);
         let drifted = json!({"containers": [{"name": "engine", "image": "y"}]});
         check(want, drifted, Some(r#"containers["engine"].image"#));

@@ -22,7 +22,7 @@ pub fn sidecar(ip: &str, auth: &Seen<BTreeMap<String, Vec<u8>>>) -> Option<Sidec
 }
 
 /// The pods, with topology and report filled in where a sidecar answered.
-pub async fn ask_all(pods: Vec<PodSeen>, auth: &Seen<BTreeMap<String, Vec<u8>>>) -> Vec<PodSeen> {
+pub(super) async fn ask_all(pods: Vec<PodSeen>, auth: &Seen<BTreeMap<String, Vec<u8>>>) -> Vec<PodSeen> {
     let asked = futures::stream::iter(pods).map(|mut pod| {
         let sidecar = pod.ip.as_deref().and_then(|ip| sidecar(ip, auth));
         async move {

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 
 /// A sender repeats an alert every few minutes for as long as it fires; this many fire at once at most.
-pub const RECENT_MAX: usize = 1_024;
+const RECENT_MAX: usize = 1_024;
 
 /// Memory of the hinted alerts.
 #[derive(Debug, Default)]

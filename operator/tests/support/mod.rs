@@ -181,12 +181,7 @@ impl State {
             return self.read(path, query);
         }
         let verb = method.as_str().to_lowercase();
-        self.writes.push(Write {
-            verb,
-            path: path.to_owned(),
-            query: query.to_owned(),
-            body: body.clone(),
-        });
+        self.writes.push(Write { verb, path: path.to_owned(), query: query.to_owned(), body: body.clone() });
         match method.as_str() {
             "POST" if path.ends_with("/eviction") => {
                 self.delete(path.trim_end_matches("/eviction"), &body["deleteOptions"])
