@@ -14,7 +14,9 @@ fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
-        Value::Bool(_) | Value::Number(_) => serde_yaml_ng::to_string(value).expect("a scalar").trim().to_owned(),
+        Value::Bool(_) | Value::Number(_) => {
+            serde_yaml_ng::to_string(value).expect("a scalar").trim().to_owned()
+        }
         Value::Sequence(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
         _ => serde_json::to_string(value).expect("JSON"),
     }
@@ -43,7 +45,12 @@ fn kind(schema: &Value) -> String {
 
 fn bounds(schema: &Value) -> String {
     let named = [("minimum", "≥"), ("maximum", "≤"), ("minLength", "length ≥"), ("maxLength", "length ≤")];
-    let more = [("minItems", "items ≥"), ("maxItems", "items ≤"), ("maxProperties", "entries ≤"), ("pattern", "matches")];
+    let more = [
+        ("minItems", "items ≥"),
+        ("maxItems", "items ≤"),
+        ("maxProperties", "entries ≤"),
+        ("pattern", "matches"),
+    ];
     let one = |(key, sign): &(&str, &str)| {
         let value = text(&schema[*key]);
         let number = value.strip_suffix(".0").unwrap_or(&value).to_owned();
@@ -65,8 +72,15 @@ fn fields(schema: &Value, path: &str, lines: &mut String) {
             (value, false) if value.is_empty() || value == "{}" => String::new(),
             (value, false) => format!("`{value}`"),
         };
-        let meaning = [bounds(field), cell(&text(&field["description"]))].join(" ");
-        let _ = writeln!(lines, "| `{}` | {} | {} | {} |", &path[1..], cell(&kind(field)), cell(&default), meaning.trim());
+        let meaning = [cell(&bounds(field)), cell(&text(&field["description"]))].join(" ");
+        let _ = writeln!(
+            lines,
+            "| `{}` | {} | {} | {} |",
+            &path[1..],
+            cell(&kind(field)),
+            cell(&default),
+            meaning.trim()
+        );
         fields(field, &path, lines);
         if field["items"].is_mapping() {
             fields(&field["items"], &format!("{path}[]"), lines);
@@ -79,7 +93,8 @@ fn rules(schema: &Value, lines: &mut Vec<String>) {
     for rule in schema["x-kubernetes-validations"].as_sequence().into_iter().flatten() {
         lines.push(cell(&text(&rule["message"])));
     }
-    for part in ["properties"].iter().filter_map(|key| schema[*key].as_mapping()).flat_map(|map| map.values()) {
+    for part in ["properties"].iter().filter_map(|key| schema[*key].as_mapping()).flat_map(|map| map.values())
+    {
         rules(part, lines);
     }
 }

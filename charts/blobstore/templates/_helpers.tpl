@@ -88,7 +88,7 @@ threshold below any number says the same. `$value` is the label set and value th
 {{- $_ := set $annotations $name (regexReplaceAll "\\$value\\b" $text "$$values.A.Value") -}}
 {{- end -}}
 {{- $one := dict "uid" (printf "bs-%s" (sha1sum $rule.alert | trunc 20)) "title" $rule.alert
-      "condition" "B" "data" (list $query $threshold) "for" $rule.for
+      "condition" "B" "data" (list $query $threshold) "for" (default "0s" $rule.for)
       "noDataState" "OK" "execErrState" "Error"
       "labels" $rule.labels "annotations" $annotations -}}
 {{- if $rule.keep_firing_for -}}{{- $_ := set $one "keepFiringFor" $rule.keep_firing_for -}}{{- end -}}

@@ -47,8 +47,8 @@ impl Sidecar {
         command
             .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--anonymous"])
             .args(["--cache-bytes", &cache_bytes.to_string(), "--maxmemory", &MAXMEMORY_BYTES.to_string()])
-            .arg("--data-dir")
-            .arg(data.path())
+            // It makes its own folder there, without a log on disk: that is what `--data-dir` would ask for.
+            .env("TMPDIR", data.path())
             .stdout(Stdio::piped())
             .stderr(log_file(data.path())?);
         if let Some(engine) = engine {
