@@ -191,7 +191,7 @@ mod tests {
     fn header_is_found_only_when_it_is_whole() {
         assert_eq!(Header::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"), None);
         let whole = Header::parse(b"HTTP/1.1 206 Partial\r\ncontent-LENGTH:  5\r\n\r\nhello");
-        assert_eq!(whole, Some(Header { status: 206, length: 42, body_bytes: 5 }));
+        assert_eq!(whole, Some(Header { status: 206, length: 44, body_bytes: 5 }));
     }
 
     #[test]
