@@ -1,6 +1,8 @@
 //! `crds/README.md` is the reference of the resource, written from the committed CRD: a field, its type, default,
 //! bounds and description, and every rule. `UPDATE_GOLDENS=1` writes it anew.
 
+#![expect(clippy::expect_used, reason = "a test program: what should hold is said where it is expected")]
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
