@@ -11,7 +11,7 @@ use crate::validate::ValidStore;
 
 /// An OOM kill is told for this long after it happened, although the engine serves again.
 pub const OOM_REMEMBERED_MS: i64 = 600_000;
-/// A pod whose sidecar has not answered for this long after it became Ready is told.
+/// An engine's last words can be long; a person reads a line or two.
 const MESSAGE_CHARS_MAX: usize = 400;
 
 type Rule = fn(&ValidStore, &PodSeen, Timestamp) -> Option<Cause>;
@@ -70,7 +70,7 @@ fn exit(pod: &PodSeen) -> Option<&EngineExit> {
 
 fn out_of_memory(store: &ValidStore, pod: &PodSeen, now: Timestamp) -> Option<Cause> {
     let container = engine(pod).and_then(|engine| engine.last_end.as_ref()).filter(|end| {
-        let told = end.reason == "OOMKilled" || end.message.to_lowercase().contains("oom");
+        let told = end.reason == "OOMKilled" || says_oom(&end.message);
         let recent = end
             .at
             .is_none_or(|at| now.as_millisecond().saturating_sub(at.as_millisecond()) < OOM_REMEMBERED_MS);
@@ -87,6 +87,13 @@ fn out_of_memory(store: &ValidStore, pod: &PodSeen, now: Timestamp) -> Option<Ca
         pod.name
     );
     Some(cause(reason::ENGINE_OOM_KILLED, pod, message))
+}
+
+/// The launcher's word for a kill by the kernel, which the kubelet cannot see under cgroup v1.
+fn says_oom(message: &str) -> bool {
+    let lower = message.to_lowercase();
+    lower.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "oom" || word == "oomkilled")
+        || lower.contains("out of memory")
 }
 
 /// What the engine said before it went.

@@ -33,6 +33,7 @@ pub mod plan;
 
 pub mod build;
 pub mod children;
+pub mod lint;
 
 pub mod status;
 

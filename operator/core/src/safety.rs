@@ -29,7 +29,7 @@ pub fn holds_no_sole_copy(observed: &Observed, pod: &PodSeen) -> bool {
 }
 
 /// The kubelet says that no engine process can be running.
-fn engine_stopped(pod: &PodSeen) -> bool {
+pub fn engine_stopped(pod: &PodSeen) -> bool {
     match pod.containers.get("engine") {
         Some(engine) => !engine.running,
         // Never started: not even an address.

@@ -288,7 +288,7 @@ fn memory(engine: &Container, sidecar_pod: &Container, sidecar: &SidecarConfig, 
     let maxmemory = engine.memory_limit_bytes / 100 * u64::from(sidecar.maxmemory_percent);
     let backlog = (maxmemory / 16).max(BACKLOG_BYTES_MIN);
     let spare = engine.memory_limit_bytes.saturating_sub(maxmemory);
-    if spare < backlog {
+    if spare < backlog && sidecar.maxmemory_percent <= 90 {
         problems.add(
             "spec.memory.maxmemoryPercent",
             format!(

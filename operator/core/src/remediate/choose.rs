@@ -96,7 +96,8 @@ fn rung(
     fits.into_iter().find(|rung| !failed(store, status, pod, &class, *rung, now))
 }
 
-/// Within the restart cooldown a rung that did not help, or was refused, is not tried again on the same finding.
+/// Within the restart cooldown a rung that did not help is not tried again on the same finding; within the soft one,
+/// neither is one that was refused or came to nothing.
 fn failed(
     store: &ValidStore,
     status: &RemediationStatus,
@@ -111,7 +112,7 @@ fn failed(
         let age = millis(&entry.at).map_or(i64::MAX, |at| now.as_millisecond().saturating_sub(at));
         let memory = match entry.result {
             RemedyResult::Ineffective => ineffective_ms,
-            RemedyResult::Refused => refused_ms,
+            RemedyResult::Refused | RemedyResult::Abandoned => refused_ms,
             _ => return false,
         };
         entry.pod == pod.name && entry.class == class && entry.rung == rung && age < memory

@@ -9,15 +9,30 @@ use crate::ask;
 use crate::observed::PodSeen;
 use crate::safety;
 
-/// A stale pod that is not ready and holds nothing: eviction would wait for ever, so it is deleted.
+/// An engine that runs and is merely not ready may be loading or copying: only after this long is it broken. A
+/// primary that has just handed over is such a pod, and needed as a copy.
+const BROKEN_AFTER_MS: i64 = 60_000;
+
+/// A stale pod that cannot become ready and holds nothing: eviction would wait for ever, so it is deleted.
 pub(super) fn repair(shard: &Shard<'_>) -> Option<Action> {
     let broken = shard.pods.iter().find(|pod| {
-        !pod.ready && !pod.deleting && shard.stale(pod) && safety::holds_no_sole_copy(shard.observed, pod)
+        !pod.ready
+            && !pod.deleting
+            && shard.stale(pod)
+            && (safety::engine_stopped(pod) || unready_for_long(shard, pod))
+            && safety::holds_no_sole_copy(shard.observed, pod)
     })?;
     Some(Action::Delete {
         pod: broken.name.clone(),
         uid: broken.uid.clone(),
         why: "it is not ready, holds no sole copy and runs an old revision".to_owned(),
+    })
+}
+
+fn unready_for_long(shard: &Shard<'_>, pod: &PodSeen) -> bool {
+    let since = pod.ready_since.or(pod.created);
+    since.is_some_and(|since| {
+        shard.now.as_millisecond().saturating_sub(since.as_millisecond()) >= BROKEN_AFTER_MS
     })
 }
 
@@ -84,25 +99,28 @@ fn replace(shard: &Shard<'_>) -> Step {
         return held(shard, format!("shard {} has no serving primary", shard.index));
     };
     let stale = shard.members().filter(|pod| shard.stale(pod));
-    match stale.filter(|pod| pod.name != primary.name).max_by_key(|pod| pod.ordinal) {
-        Some(replica) => evict(shard, replica),
-        None => hand_over(shard, primary, |pod| pod.ordinal != primary.ordinal),
+    if let Some(replica) = stale.filter(|pod| pod.name != primary.name).max_by_key(|pod| pod.ordinal) {
+        return evict(shard, replica);
     }
+    // A hand-over leaves one member in the record for a moment: not while a copy is being made.
+    complete(shard, primary).unwrap_or_else(|| hand_over(shard, primary, |_| true))
+}
+
+/// What to wait for until as many pods as wanted are in sync beside this one.
+fn complete(shard: &Shard<'_>, pod: &PodSeen) -> Option<Step> {
+    let spares = shard.spares(pod);
+    let message = || {
+        format!("{} in-sync pods beside {} in shard {}, {spares} so far", shard.wanted, pod.name, shard.index)
+    };
+    (spares < shard.wanted as usize).then(|| wait(shard, message()))
 }
 
 fn evict(shard: &Shard<'_>, pod: &PodSeen) -> Step {
     if pod.deleting {
         return wait(shard, format!("pod {} to end", pod.name));
     }
-    let spares = shard.spares(pod);
-    if spares < shard.wanted as usize {
-        return wait(
-            shard,
-            format!(
-                "{} in-sync pods beside {} in shard {}, {spares} so far",
-                shard.wanted, pod.name, shard.index
-            ),
-        );
+    if let Some(step) = complete(shard, pod) {
+        return step;
     }
     let why = if shard.restarts.contains(&pod.uid) { "restart for memory" } else { "new revision" };
     Step {
@@ -111,7 +129,7 @@ fn evict(shard: &Shard<'_>, pod: &PodSeen) -> Step {
     }
 }
 
-/// To an in-sync pod: one that stays before the extra, one with the new revision before an old one.
+/// To an in-sync pod: one with the new revision before an old one, one that stays before the extra.
 fn hand_over(shard: &Shard<'_>, primary: &PodSeen, eligible: impl Fn(&PodSeen) -> bool) -> Step {
     let candidates =
         shard.pods.iter().filter(|pod| pod.name != primary.name && shard.in_sync(pod) && eligible(pod));
@@ -128,29 +146,22 @@ fn hand_over(shard: &Shard<'_>, primary: &PodSeen, eligible: impl Fn(&PodSeen) -
     }
 }
 
-/// The highest pod leaves: never while it is the primary, and only when those that stay are complete, unless it
-/// is no copy at all.
+/// The highest pod leaves: never while it is the primary, and only when those that stay are complete, unless no
+/// engine runs in it.
 fn shrink(shard: &Shard<'_>) -> Step {
     let smaller = Step { size: shard.size - 1, ..keep(shard) };
     let Some(top) = shard.ordinal(shard.size - 1) else { return smaller };
+    if safety::engine_stopped(top) && shard.spares(top) > 0 {
+        return smaller;
+    }
     let Some(primary) = shard.primary() else {
         return held(shard, format!("shard {} has no serving primary", shard.index));
     };
-    if !shard.observed.maybe_in_sync(top) {
-        return smaller;
+    if let Some(step) = complete(shard, top) {
+        return step;
     }
     if primary.ordinal >= shard.wanted {
         return hand_over(shard, primary, |pod| pod.ordinal < shard.wanted);
-    }
-    let spares = shard.spares(top);
-    if spares < shard.wanted as usize {
-        return wait(
-            shard,
-            format!(
-                "{} in-sync pods in shard {} before {} leaves, {spares} so far",
-                shard.wanted, shard.index, top.name
-            ),
-        );
     }
     smaller
 }

@@ -1,0 +1,175 @@
+//! Status: idempotent, with times kept, and a phase that follows from conditions.
+
+use blobstore_operator_api::BlobStoreStatus;
+use blobstore_operator_api::status::{condition, reason};
+use blobstore_operator_core::action::{Hold, Plan};
+use blobstore_operator_core::observed::{ContainerSeen, Failure, Observed, Seen};
+use blobstore_operator_core::plan::plan;
+use blobstore_operator_core::status::{failed, invalid, status};
+use blobstore_operator_core::validate::{ValidStore, validate};
+
+use crate::support::{at, context, healthy, report, revisions, store, valid, verdict};
+
+fn world(spec: &str) -> (ValidStore, Observed) {
+    let store = valid(spec);
+    let observed = healthy(&store, &revisions(&store));
+    (store, observed)
+}
+
+fn pass(store: &ValidStore, observed: &Observed, old: &BlobStoreStatus, second: i64) -> BlobStoreStatus {
+    let plan = plan(store, observed, &context(), old, at(second));
+    status(store, observed, &plan, &[], old, at(second)).status
+}
+
+/// `Type=Status/Reason`.
+fn told(status: &BlobStoreStatus, type_: &str) -> String {
+    let found = status.conditions.iter().find(|condition| condition.type_ == type_);
+    found.map_or_else(String::new, |condition| format!("{}/{}", condition.status, condition.reason))
+}
+
+#[test]
+fn a_healthy_store_in_words() {
+    let (store, observed) = world("shards: 3");
+    let status = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    let all: Vec<String> =
+        status.conditions.iter().map(|c| format!("{}={}/{}", c.type_, c.status, c.reason)).collect();
+    assert_eq!(
+        all,
+        [
+            "Ready=True/AllShardsServing",
+            "Progressing=False/Complete",
+            "Degraded=False/FullyRedundant",
+            "SafeToDisrupt=True/InSyncSpare",
+            "MemoryHealthy=True/NoFinding",
+            "RemediationActive=False/Idle",
+            "ConfigApplied=True/Applied",
+            "Reconcilable=True/Reconciling",
+            "DataLost=False/NoLoss",
+        ]
+    );
+    assert_eq!(status.phase.as_deref(), Some("Ready"));
+    assert_eq!((status.ready.as_deref(), status.shards_ready.as_deref()), (Some("6/6"), Some("3/3")));
+    assert_eq!(status.replicas, Some(1));
+    assert_eq!(status.memory.expect("measured").used_percent, "25%");
+}
+
+#[test]
+fn the_same_state_gives_the_same_status_whenever_it_is_asked() {
+    let (store, observed) = world("");
+    let first = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    let second = pass(&store, &observed, &first, 500);
+    assert_eq!(first, second);
+}
+
+#[test]
+fn small_movements_of_memory_write_nothing() {
+    let (store, mut observed) = world("");
+    let first = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    let Seen::Present(topology) = &mut observed.pods[0].topology else { panic!("the pod answers") };
+    topology.engine.as_mut().expect("an engine").used_memory += 300 << 10;
+    assert_eq!(pass(&store, &observed, &first, 1), first);
+}
+
+#[test]
+fn times_move_only_with_the_status() {
+    let (store, mut observed) = world("");
+    let first = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    observed.pods.pop();
+    let second = pass(&store, &observed, &first, 60);
+    let time = |status: &BlobStoreStatus, type_: &str| {
+        status.conditions.iter().find(|c| c.type_ == type_).map(|c| c.last_transition_time.0)
+    };
+    assert_eq!(time(&second, condition::READY), Some(at(0)));
+    assert_eq!(time(&second, condition::DEGRADED), Some(at(60)));
+    assert_eq!(told(&second, condition::DEGRADED), "True/ReplicaMissing");
+    assert_eq!(told(&second, condition::SAFE_TO_DISRUPT), "False/NoInSyncReplica");
+    assert_eq!(second.phase.as_deref(), Some("Degraded"));
+}
+
+#[test]
+fn a_new_store_is_creating_and_a_named_fault_explains_why_it_stays_so() {
+    let store = valid("");
+    let mut observed = Observed::default();
+    let status = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    assert_eq!(status.phase.as_deref(), Some("Creating"));
+    observed = healthy(&store, &revisions(&store));
+    for pod in &mut observed.pods {
+        pod.ready = false;
+        pod.topology = Seen::Absent;
+        let waiting = Some(("ErrImagePull".to_owned(), "not found".to_owned()));
+        pod.containers.insert("engine".to_owned(), ContainerSeen { waiting, ..ContainerSeen::default() });
+    }
+    observed.records.clear();
+    let status = pass(&store, &observed, &BlobStoreStatus::default(), 5);
+    assert_eq!(status.phase.as_deref(), Some("Creating"));
+    let why = status.phase_reason.expect("a reason");
+    assert!(why.contains("cannot be pulled"), "{why}");
+}
+
+#[test]
+fn findings_and_their_absence() {
+    let (store, mut observed) = world("");
+    let found = verdict(blobstore_sidecar_api::report::VerdictClass::Orphaned, 40, -60);
+    observed.pods[0].report = Seen::Present(report("media-0-0", 0, vec![found]));
+    let status = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    assert_eq!(told(&status, condition::MEMORY_HEALTHY), "False/FindingConfirmed");
+    assert_eq!(told(&status, condition::REMEDIATION_ACTIVE), "True/Observing");
+    assert_eq!(status.remediation.expect("hygiene is on").findings_summary, "Orphaned");
+    observed.pods[0].report = Seen::Unknown;
+    let status = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    assert_eq!(told(&status, condition::MEMORY_HEALTHY), "Unknown/NotMeasured");
+}
+
+#[test]
+fn a_loss_is_told_for_as_long_as_the_object_lives() {
+    let (store, mut observed) = world("");
+    let first = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    let Seen::Present(record) = &mut observed.records.get_mut(&0).expect("a record").record else {
+        panic!("the record is read")
+    };
+    record.losses = 1;
+    let second = pass(&store, &observed, &first, 10);
+    assert_eq!(told(&second, condition::DATA_LOST), "True/ReleasedEmpty");
+    let third = pass(&store, &observed, &second, 1_000);
+    assert_eq!(third, second);
+}
+
+#[test]
+fn a_wrong_spec_keeps_what_is_known_and_says_what_is_wrong() {
+    let (good, observed) = world("");
+    let before = pass(&good, &observed, &BlobStoreStatus::default(), 0);
+    let mut wrong = store("sidecar: {cache: {maxBytes: 1Gi}}");
+    wrong.metadata.generation = Some(2);
+    let why = validate(&wrong).expect_err("it cannot be built");
+    let after = invalid(&wrong, &why, &before, at(5));
+    assert_eq!(after.phase.as_deref(), Some("Invalid"));
+    assert_eq!((after.observed_generation, &after.nodes), (Some(2), &before.nodes));
+    assert_eq!(told(&after, condition::RECONCILABLE), format!("False/{}", reason::SPEC_INVALID));
+    assert_eq!(told(&after, condition::READY), "True/AllShardsServing");
+    assert_eq!(invalid(&wrong, &why, &after, at(50)), after);
+}
+
+#[test]
+fn a_refused_right_is_told() {
+    let failure = Failure { forbidden: true, message: "apply StatefulSet media-0: forbidden".to_owned() };
+    let told_status = failed(1, &failure, &BlobStoreStatus::default(), at(0));
+    assert_eq!(told(&told_status, condition::RECONCILABLE), "False/PermissionDenied");
+    let (store, mut observed) = world("");
+    observed.failures.push(failure);
+    let status = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    assert_eq!(told(&status, condition::RECONCILABLE), "False/PermissionDenied");
+}
+
+#[test]
+fn a_paused_store_plans_nothing() {
+    let store = valid("lifecycle: {paused: true}");
+    let mut observed = healthy(&store, &revisions(&store));
+    observed.pods.remove(0);
+    observed.pods[0].revision = Some("old".to_owned());
+    let plan: Plan = plan(&store, &observed, &context(), &BlobStoreStatus::default(), at(0));
+    assert!(plan.actions.is_empty());
+    assert_eq!(plan.sizes[&0], 2);
+    assert!(plan.holds.iter().any(|Hold { reason, .. }| *reason == reason::PAUSED));
+    let told_status = status(&store, &observed, &plan, &[], &BlobStoreStatus::default(), at(0)).status;
+    assert_eq!(told_status.phase.as_deref(), Some("Paused"));
+}

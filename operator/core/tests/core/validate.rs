@@ -1,0 +1,67 @@
+//! Contradictions are named by field, all at once.
+
+use blobstore_operator_core::validate::validate;
+use blobstore_sidecar_api::config::SidecarConfig;
+
+use crate::support::{store, valid};
+
+fn check(spec: &str, fields: &[&str]) {
+    let found = validate(&store(spec)).map_or_else(
+        |invalid| invalid.problems.into_iter().map(|problem| problem.field).collect::<Vec<_>>(),
+        |_| Vec::new(),
+    );
+    assert_eq!(found, fields, "{spec}");
+}
+
+#[test]
+fn contradictions_are_named() {
+    check("", &[]);
+    check("partitions: 100", &["spec.partitions"]);
+    check("shards: 8\npartitions: 4", &["spec.shards"]);
+    check("memory: {maxmemoryPercent: 95}", &["spec.memory.maxmemoryPercent"]);
+    check("persistence: Aof", &["spec.storage"]);
+    check("storage: {size: 1Gi}", &["spec.storage"]);
+    check("sidecar: {cache: {maxBytes: 1Gi}}", &["spec.resources.sidecar.limits.memory"]);
+    check("sidecar: {cache: {maxBytes: 8Mi, maxEntryBytes: 16Mi}}", &["spec.sidecar.cache.maxEntryBytes"]);
+    check("sidecar: {limits: {inflightBytesMax: 1Mi}}", &["spec.sidecar.limits.inflightBytesMax"]);
+    check("sidecar: {clients: {ttl: soon}}", &["spec.sidecar.clients.ttl"]);
+    check("hygiene: {deadlines: {trim: x}}", &["spec.hygiene.deadlines.trim"]);
+    check("hygiene: {thresholds: {orphanBytesMin: many}}", &["spec.hygiene.thresholds.orphanBytesMin"]);
+    check("engine: {config: {hz: \"10\\nrequirepass x\"}}", &["spec.engine.config"]);
+    check("cache: true\nsidecar: {cache: {maxBytes: '0'}}", &[]);
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    check(
+        "partitions: 3\npersistence: Aof\nsidecar: {clients: {ttl: soon}}",
+        &["spec.partitions", "spec.sidecar.clients.ttl", "spec.storage"],
+    );
+}
+
+#[test]
+fn a_sidecar_limit_too_small_says_what_it_should_be() {
+    let invalid =
+        validate(&store("sidecar: {cache: {maxBytes: 512Mi}}")).expect_err("it cannot hold the cache");
+    let message = invalid.to_string();
+    assert!(message.contains("raise the limit to 624 MiB"), "{message}");
+}
+
+#[test]
+fn an_engine_without_room_for_its_backlog_is_refused() {
+    let mut tight = store("memory: {maxmemoryPercent: 90}");
+    assert!(validate(&tight).is_ok(), "a tenth of 1 GiB holds a sixteenth of 0.9 GiB");
+    tight.spec.resources.engine.limits.memory = "32Mi".into();
+    let invalid = validate(&tight).expect_err("too small");
+    assert!(invalid.to_string().contains("at least 64 MiB"), "{invalid}");
+}
+
+#[test]
+fn defaults_reach_the_sidecar_as_its_own_defaults() {
+    let SidecarConfig { cache, clients, limits, timing, hygiene, .. } = valid("").sidecar;
+    assert_eq!(cache, blobstore_sidecar_api::config::CacheConfig::default());
+    assert_eq!(clients, blobstore_sidecar_api::config::ClientsConfig::default());
+    assert_eq!(limits, blobstore_sidecar_api::config::LimitsConfig::default());
+    assert_eq!(timing, blobstore_sidecar_api::config::TimingConfig::default());
+    assert_eq!(hygiene, blobstore_sidecar_api::config::HygieneConfig::default());
+}
