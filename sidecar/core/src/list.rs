@@ -66,7 +66,7 @@ impl Cursor {
         if digits.len() % 2 != 0 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
-        let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(|pair| hex_byte(pair)).collect();
+        let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(hex_byte).collect();
         let text = String::from_utf8(bytes?).ok()?;
         match kind {
             "n" => Some(Self::AfterName(text)),

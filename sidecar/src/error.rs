@@ -1,0 +1,135 @@
+//! What a client is told when something is wrong: status, a stable code, and a sentence that says what to do.
+//! S3's codes where S3 has one, so that tools recognise them. Rendered as JSON, or as XML for those who speak it.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use blobstore_sidecar_core::key::BucketName;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use serde::Serialize;
+
+use crate::body::Body;
+
+/// A refusal or failure as the client sees it.
+#[derive(Debug)]
+pub struct ApiError {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub message: Cow<'static, str>,
+    /// Headers that belong to the refusal: Retry-After, Content-Range, owner and epoch.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Which notation the client reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notation {
+    Json,
+    Xml,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code, message: message.into(), headers: Vec::new() }
+    }
+
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// 503: the same request may work after a second.
+    pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+            .with(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// 503: too much at once.
+    pub fn slow_down(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", message)
+            .with(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    pub fn bad_request(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub fn internal(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+    }
+
+    pub fn no_such_bucket(bucket: &BucketName) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "NoSuchBucket",
+            format!("bucket \"{bucket}\" does not exist: create it with PUT /{bucket}"),
+        )
+    }
+
+    pub fn not_implemented(what: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            format!(
+                "{what} is not served here yet: use the plain lane, PUT, GET, HEAD or DELETE /bucket/key with a \
+                 bearer token or basic authentication"
+            ),
+        )
+    }
+
+    /// The answer; `head` leaves the body out, as HEAD demands.
+    pub fn into_response(self, notation: Notation, request_id: &str, head: bool) -> Response<Body> {
+        let (kind, text) = match notation {
+            Notation::Json => ("application/json", json(self.code, &self.message, request_id)),
+            Notation::Xml => ("application/xml", xml(self.code, &self.message, request_id)),
+        };
+        let body = if head { Body::empty() } else { Body::full(text) };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        // For HEAD, whose answer has no body to say it in.
+        headers.insert(HEADER_ERROR, HeaderValue::from_static(self.code));
+        headers.extend(self.headers);
+        response
+    }
+}
+
+/// Repeats the code of a refusal where a script or a HEAD can see it.
+pub const HEADER_ERROR: HeaderName = HeaderName::from_static("x-blobstore-error");
+
+fn json(code: &str, message: &str, request_id: &str) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Document<'a> {
+        code: &'a str,
+        message: &'a str,
+        request_id: &'a str,
+    }
+    serde_json::to_string(&Document { code, message, request_id }).unwrap_or_default()
+}
+
+fn xml(code: &str, message: &str, request_id: &str) -> String {
+    let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>");
+    let _ = write!(text, "{code}</Code><Message>");
+    crate::xml::escape_into(&mut text, message);
+    let _ = write!(text, "</Message><RequestId>{request_id}</RequestId></Error>");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_notations_escape_what_the_client_sent() {
+        let message = "bucket \"<a&b>\" does not exist";
+        assert_eq!(
+            json("NoSuchBucket", message, "7"),
+            r#"{"code":"NoSuchBucket","message":"bucket \"<a&b>\" does not exist","requestId":"7"}"#
+        );
+        assert!(
+            xml("NoSuchBucket", message, "7").contains("bucket &quot;&lt;a&amp;b&gt;&quot; does not exist")
+        );
+    }
+}

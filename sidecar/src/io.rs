@@ -1,0 +1,177 @@
+//! The socket under hyper, with the two timeouts that hyper does not have: a request's header must arrive in
+//! time once it began (an idle keep-alive connection may wait longer), and a reader that takes nothing is cut.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::metrics::{REJECTED, reason};
+
+/// Shared by a connection's socket and its requests.
+#[derive(Clone, Debug, Default)]
+pub struct Busy(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// A request is being answered.
+    busy: AtomicBool,
+    /// A request's body was dropped before its end.
+    unread: AtomicBool,
+}
+
+impl Busy {
+    /// Marks the connection busy until the returned guard is dropped.
+    pub fn enter(&self) -> BusyGuard {
+        self.0.busy.store(true, Ordering::Release);
+        BusyGuard(self.clone())
+    }
+
+    /// The answer went out while the client may still be sending.
+    pub fn leave_unread(&self) {
+        self.0.unread.store(true, Ordering::Release);
+    }
+
+    pub fn has_unread(&self) -> bool {
+        self.0.unread.load(Ordering::Acquire)
+    }
+
+    fn is(&self) -> bool {
+        self.0.busy.load(Ordering::Acquire)
+    }
+}
+
+/// Ends the busy phase when dropped; rides in the answer's body.
+#[derive(Debug)]
+pub struct BusyGuard(Busy);
+
+impl Drop for BusyGuard {
+    fn drop(&mut self) {
+        self.0.0.busy.store(false, Ordering::Release);
+    }
+}
+
+/// The bounds of one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From the first byte of a header to its end.
+    pub header: Duration,
+    /// Without a byte taken by the reader.
+    pub stalled: Duration,
+}
+
+/// A deadline whose timer is made when it first has to wait.
+#[derive(Debug, Default)]
+struct Deadline(Option<Pin<Box<Sleep>>>);
+
+impl Deadline {
+    fn poll_elapsed(&mut self, after: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + after)));
+        sleep.as_mut().poll(cx)
+    }
+
+    fn clear(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// A TCP stream with [`Patience`].
+#[derive(Debug)]
+pub struct GuardedStream {
+    stream: TcpStream,
+    busy: Busy,
+    patience: Patience,
+    /// Some while a header is arriving.
+    header_since: Option<Instant>,
+    header: Deadline,
+    stalled: Deadline,
+}
+
+impl GuardedStream {
+    pub fn new(stream: TcpStream, busy: Busy, patience: Patience) -> Self {
+        Self {
+            stream,
+            busy,
+            patience,
+            header_since: None,
+            header: Deadline::default(),
+            stalled: Deadline::default(),
+        }
+    }
+
+    /// Fails when the header that is arriving takes too long; `cx` is woken at the deadline.
+    fn poll_header(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(since) = self.header_since else { return Ok(()) };
+        if self.busy.is() {
+            self.header_since = None;
+            self.header.clear();
+            return Ok(());
+        }
+        let left = self.patience.header.saturating_sub(since.elapsed());
+        if left.is_zero() || self.header.poll_elapsed(left, cx).is_ready() {
+            REJECTED.with_label_values(&[reason::HEADER_TIMEOUT]).inc();
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the request's header took too long"));
+        }
+        Ok(())
+    }
+
+    fn watch_write<T>(&mut self, poll: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.stalled.clear();
+        } else if self.stalled.poll_elapsed(self.patience.stalled, cx).is_ready() {
+            REJECTED.with_label_values(&[reason::SLOW_READER]).inc();
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader takes nothing")));
+        }
+        poll
+    }
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.poll_header(cx)?;
+        let before = buf.filled().len();
+        let poll = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if poll.is_ready() && buf.filled().len() > before && this.header_since.is_none() && !this.busy.is() {
+            this.header_since = Some(Instant::now());
+        }
+        poll
+    }
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.watch_write(poll, cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let poll = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.watch_write(poll, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

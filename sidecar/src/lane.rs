@@ -1,0 +1,299 @@
+//! The plain lane: one request from its header to its answer. Authenticates, finds the owner, serves or forwards,
+//! and turns whatever goes wrong, panics included, into one refusal.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use blobstore_sidecar_runtime::authority::Owner;
+use blobstore_sidecar_store::{ErrorKind, StoreError};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::header::{ACCEPT, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::{Method, Request, Response, StatusCode, request};
+use hyper::body::Incoming;
+
+use crate::auth::{Denied, Target};
+use crate::body::{Body, RequestBody};
+use crate::error::{ApiError, Notation};
+use crate::finish::Finish;
+use crate::forward::{self, Tried, misdirected};
+use crate::io::Busy;
+use crate::metrics::{PANICS, REJECTED, reason};
+use crate::peer::Slot;
+use crate::route::{self, Operation};
+use crate::server::Service;
+use crate::shell::Shell;
+
+mod bucket;
+mod failure;
+mod headers;
+mod listing;
+mod object;
+
+pub use listing::{buckets_here, page_here};
+
+/// Names a request in logs, in errors and on its way to the owner.
+pub const HEADER_REQUEST_ID: HeaderName = HeaderName::from_static("x-blobstore-request-id");
+/// The owner may change once while we ask; a third answer would be a loop.
+const TRIES_MAX: usize = 2;
+/// Between the tries: the map refreshes within a second, a promotion takes longer than any wait here.
+const TRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A client: authenticated here, forwarded if need be.
+    Client,
+    /// A peer, whose token was checked: never forwarded again.
+    Peer,
+}
+
+/// The client port.
+#[derive(Debug)]
+pub struct ClientPort(pub Arc<Shell>);
+
+impl Service for ClientPort {
+    fn answer(self: Arc<Self>, request: Request<Incoming>, busy: Busy) -> BoxFuture<'static, Response<Body>> {
+        Box::pin(answer(Arc::clone(&self.0), Side::Client, request, busy))
+    }
+}
+
+/// Answers one data request.
+pub async fn answer(shell: Arc<Shell>, side: Side, request: Request<Incoming>, busy: Busy) -> Response<Body> {
+    let guard = busy.enter();
+    let (head, incoming) = request.into_parts();
+    let body = RequestBody::new(incoming, busy, shell.body_idle());
+    let request_id = request_id(&head, side);
+    let (notation, bodyless) = (notation(&head), head.method == Method::HEAD);
+    let operation = route::operation(&head.method, &head.uri, &head.headers);
+    let label = operation.as_ref().map_or("invalid", Operation::label);
+    let mut finish = Finish::begin(label, request_id.clone(), guard);
+    let work = async {
+        let exchange = Exchange { shell: &shell, side, head: &head, request_id: &request_id };
+        exchange.handle(operation?, body).await
+    };
+    let mut response = match caught(work).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(notation, &request_id, bodyless),
+    };
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(HEADER_REQUEST_ID, value);
+    }
+    finish.answered(response.status().as_u16());
+    response.map(|body| body.finish_with(finish))
+}
+
+/// A panic ends this request with 500, and nothing else.
+async fn caught(
+    work: impl Future<Output = Result<Response<Body>, ApiError>>,
+) -> Result<Response<Body>, ApiError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            PANICS.inc();
+            Err(ApiError::internal("the server failed on this request: the log has the cause under its id"))
+        }
+    }
+}
+
+fn request_id(head: &request::Parts, side: Side) -> String {
+    let given = head.headers.get(HEADER_REQUEST_ID).and_then(|value| value.to_str().ok());
+    match (side, given) {
+        (Side::Peer, Some(given)) => given.to_owned(),
+        _ => format!("{:016x}", rand::random::<u64>()),
+    }
+}
+
+fn notation(head: &request::Parts) -> Notation {
+    let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let xml = accept.contains("application/xml") || accept.contains("text/xml");
+    if route::is_signed(&head.headers, &head.uri) || xml { Notation::Xml } else { Notation::Json }
+}
+
+/// One request on its way.
+struct Exchange<'a> {
+    shell: &'a Arc<Shell>,
+    side: Side,
+    head: &'a request::Parts,
+    request_id: &'a str,
+}
+
+impl Exchange<'_> {
+    async fn handle(&self, operation: Operation, body: RequestBody) -> Result<Response<Body>, ApiError> {
+        self.authorise(&operation)?;
+        let slot = match &operation {
+            Operation::ListBuckets => return listing::buckets(self).await,
+            Operation::List { bucket, query } => return listing::objects(self, bucket, query).await,
+            Operation::HeadBucket { bucket } => {
+                return bucket::head(self, bucket).await.map_err(|e| self.fail(e));
+            }
+            Operation::CreateBucket { bucket } | Operation::DeleteBucket { bucket } => {
+                self.shell.store.home_slot_of(bucket)
+            }
+            Operation::Put { bucket, name }
+            | Operation::Get { bucket, name }
+            | Operation::Head { bucket, name }
+            | Operation::Delete { bucket, name } => self.shell.store.slot_of(bucket, name),
+        };
+        self.by_owner(&operation, slot, body).await
+    }
+
+    fn authorise(&self, operation: &Operation) -> Result<(), ApiError> {
+        if self.side == Side::Peer {
+            return Ok(());
+        }
+        let (right, bucket, name) = operation.needs();
+        let denied = match self.shell.users().check(&self.head.headers, right, Target { bucket, name }) {
+            Ok(()) => return Ok(()),
+            Err(denied) => denied,
+        };
+        REJECTED.with_label_values(&[reason::AUTH]).inc();
+        Err(match denied {
+            Denied::Unknown => ApiError::new(
+                StatusCode::UNAUTHORIZED,
+                "Unauthorized",
+                "send Authorization: Bearer <token>, or basic authentication, of a user of this store",
+            )
+            .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Basic realm=\"blobstore\"")),
+            Denied::Forbidden => ApiError::new(
+                StatusCode::FORBIDDEN,
+                "AccessDenied",
+                format!("this user has no {right:?} right here: its grants are in the store's users Secret"),
+            ),
+        })
+    }
+
+    /// Serves here, or asks the owner; at most [`TRIES_MAX`] times while the body is whole.
+    async fn by_owner(
+        &self,
+        operation: &Operation,
+        slot: u16,
+        body: RequestBody,
+    ) -> Result<Response<Body>, ApiError> {
+        let length = body.length();
+        let body: Slot = Arc::new(Mutex::new(Some(body)));
+        let mut hint = None;
+        for attempt in 0..TRIES_MAX {
+            if attempt > 0 && hint.is_none() {
+                tokio::time::sleep(TRY_PAUSE).await;
+            }
+            match self.shell.authority.owner(slot) {
+                Owner::Here(_) => match self.serve(operation, &body).await {
+                    Err(Served::NotOwner(error)) if self.side == Side::Peer => return Err(error),
+                    Err(Served::NotOwner(_)) => {}
+                    Err(Served::Failed(error)) => return Err(error),
+                    Ok(response) => return Ok(response),
+                },
+                Owner::Peer { address, epoch } if self.side == Side::Peer => {
+                    return Err(misdirected(Some(&address), epoch));
+                }
+                Owner::Peer { address, epoch: _ } => {
+                    let address = hint.take().unwrap_or(address);
+                    match self.forward(&address, &body, length).await {
+                        Tried::Answered(response) => return Ok(response),
+                        Tried::Lost(error) => return Err(error),
+                        Tried::Moved(owner) => hint = owner,
+                        Tried::Unreachable(message) => {
+                            tracing::debug!(
+                                request_id = self.request_id,
+                                address,
+                                message,
+                                "owner unreachable"
+                            );
+                        }
+                    }
+                }
+                Owner::Nobody if self.side == Side::Peer => return Err(misdirected(None, None)),
+                Owner::Nobody => {}
+            }
+        }
+        Err(ApiError::unavailable("no pod owns this key at the moment: a primary is being chosen, retry"))
+    }
+
+    async fn forward(&self, address: &str, body: &Slot, length: Option<u64>) -> Tried {
+        let carries = self.head.method == Method::PUT && length != Some(0);
+        let slot = carries.then_some((body, length));
+        forward::forward(&self.shell.peering, address, self.head, self.request_id, slot).await
+    }
+
+    async fn serve(&self, operation: &Operation, slot: &Slot) -> Result<Response<Body>, Served> {
+        let Some(mut body) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Err(Served::Failed(ApiError::unavailable("the upload was interrupted: repeat it")));
+        };
+        let outcome = match operation {
+            Operation::Put { bucket, name } => object::put(self, bucket, name, &mut body).await,
+            Operation::Get { bucket, name } => object::get(self, bucket, name).await,
+            Operation::Head { bucket, name } => object::head(self, bucket, name).await,
+            Operation::Delete { bucket, name } => object::delete(self, bucket, name).await,
+            Operation::CreateBucket { bucket } => bucket::create(self, bucket).await,
+            Operation::DeleteBucket { bucket } => bucket::delete(self, bucket).await,
+            Operation::ListBuckets | Operation::List { .. } | Operation::HeadBucket { .. } => {
+                return Err(Served::Failed(ApiError::internal("not an operation of one owner")));
+            }
+        };
+        let error = match outcome {
+            Ok(response) => return Ok(response),
+            Err(Refused::Api(error)) => return Err(Served::Failed(error)),
+            Err(Refused::Store(error)) => error,
+        };
+        if let ErrorKind::NotOwner { address, epoch } = &error.kind
+            && !body.touched()
+        {
+            let error = misdirected(address.as_deref(), *epoch);
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+            return Err(Served::NotOwner(error));
+        }
+        if body.idled() {
+            return Err(Served::Failed(failure::idle(self.shell.body_idle())));
+        }
+        Err(Served::Failed(self.fail(error)))
+    }
+
+    fn fail(&self, error: StoreError) -> ApiError {
+        failure::from_store(error, self.request_id)
+    }
+}
+
+/// Why this pod did not serve.
+enum Served {
+    /// Before the body was touched: another pod may.
+    NotOwner(ApiError),
+    Failed(ApiError),
+}
+
+/// A refusal by the HTTP side or by the store.
+enum Refused {
+    Api(ApiError),
+    Store(StoreError),
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R002-17: a panic in one request is a 500 and a metric; the caller goes on.
+    #[tokio::test]
+    async fn a_panic_becomes_a_500_and_a_metric() {
+        let before = PANICS.get();
+        let work = async {
+            if PANICS.get() < u64::MAX { panic!("on purpose") } else { Ok(Response::new(Body::empty())) }
+        };
+        let error = caught(work).await.expect_err("a panic is no answer");
+        assert_eq!((error.status, PANICS.get()), (StatusCode::INTERNAL_SERVER_ERROR, before + 1));
+        let fine = caught(async { Ok(Response::new(Body::empty())) }).await;
+        assert!(fine.is_ok());
+    }
+}

@@ -1,0 +1,176 @@
+//! Listings ask one owner per shard for a page and merge them. An answer is given only when the pages together cover
+//! every partition: a listing that silently misses a shard is a wrong answer.
+
+use std::collections::BTreeSet;
+
+use blobstore_sidecar_core::key::BucketName;
+use blobstore_sidecar_core::list::{Cursor, ListPage, merge_pages};
+use blobstore_sidecar_store::{BucketInfo, ErrorKind, ListRequest, StoreError};
+use futures::future::try_join_all;
+use http::Response;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+
+use super::{Exchange, TRIES_MAX, TRY_PAUSE};
+use crate::body::Body;
+use crate::error::ApiError;
+use crate::peers::Peering;
+use crate::render;
+use crate::route::ListQuery;
+use crate::shell::Shell;
+use crate::wire;
+
+pub(super) async fn objects(
+    exchange: &Exchange<'_>,
+    bucket: &BucketName,
+    query: &ListQuery,
+) -> Result<Response<Body>, ApiError> {
+    if query.continuation_token.as_deref().is_some_and(|token| Cursor::parse(token).is_none()) {
+        return Err(ApiError::bad_request(
+            "InvalidArgument",
+            "the continuation token is not one of this store: start again without it",
+        ));
+    }
+    let shell = exchange.shell;
+    shell.store.get_bucket(bucket).await.map_err(|error| exchange.fail(error))?;
+    let ask = wire::ListAsk {
+        bucket: bucket.as_str().to_owned(),
+        prefix: query.prefix.clone(),
+        delimiter: query.delimiter.clone(),
+        after: query.start_after.clone(),
+        token: query.continuation_token.clone(),
+        max: query.keys_max,
+    };
+    let page = if query.keys_max == 0 {
+        ListPage::default()
+    } else {
+        whole(exchange, || pages(shell, &ask)).await?
+    };
+    let text = if wants_json(exchange) {
+        render::page_json(bucket, query, &page)
+    } else {
+        render::page_xml(bucket, query, &page)
+    };
+    Ok(answer(exchange, text))
+}
+
+pub(super) async fn buckets(exchange: &Exchange<'_>) -> Result<Response<Body>, ApiError> {
+    let shell = exchange.shell;
+    let buckets = whole(exchange, || all_buckets(shell)).await?;
+    let text =
+        if wants_json(exchange) { render::buckets_json(&buckets) } else { render::buckets_xml(&buckets) };
+    Ok(answer(exchange, text))
+}
+
+/// Tries again once when an owner changed under the listing.
+async fn whole<T, F>(exchange: &Exchange<'_>, ask: impl Fn() -> F) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut tries = 1;
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) if error.retryable() && tries < TRIES_MAX => tokio::time::sleep(TRY_PAUSE).await,
+            Err(error) if matches!(error.kind, ErrorKind::NotOwner { .. }) => {
+                return Err(ApiError::unavailable(error.message));
+            }
+            Err(error) => return Err(exchange.fail(error)),
+        }
+        tries += 1;
+    }
+}
+
+/// The page of everything that this pod serves. Refused when that changed while it was read.
+pub async fn page_here(shell: &Shell, ask: &wire::ListAsk) -> Result<wire::Page, StoreError> {
+    let before = shell.peering.owners().here;
+    if before.is_empty() {
+        return Ok(wire::Page::default());
+    }
+    let request = ListRequest {
+        bucket: BucketName::parse(ask.bucket.clone())?,
+        prefix: ask.prefix.clone(),
+        delimiter: ask.delimiter.clone(),
+        after: ask.after.clone(),
+        token: ask.token.clone(),
+        max: ask.max,
+    };
+    let page = shell.store.list(request).await?;
+    if shell.peering.owners().here != before {
+        return Err(moved());
+    }
+    Ok(wire::Page::new(before, page))
+}
+
+/// Buckets whose home this pod serves.
+pub async fn buckets_here(shell: &Shell) -> Result<wire::Buckets, StoreError> {
+    let before = shell.peering.owners().here;
+    if before.is_empty() {
+        return Ok(wire::Buckets::default());
+    }
+    let buckets = shell.store.list_buckets().await?;
+    if shell.peering.owners().here != before {
+        return Err(moved());
+    }
+    let buckets = buckets.into_iter().map(wire::Bucket::from).collect();
+    Ok(wire::Buckets { partitions: before, buckets })
+}
+
+fn moved() -> StoreError {
+    let message = "partitions moved during the listing: repeat it";
+    StoreError::new(ErrorKind::NotOwner { address: None, epoch: None }, message)
+}
+
+async fn pages(shell: &Shell, ask: &wire::ListAsk) -> Result<ListPage, StoreError> {
+    let owners = shell.peering.owners();
+    let peers = owners.peers.keys().map(|peer| shell.peering.call(peer, wire::LIST_PATH, Some(ask)));
+    let (here, peers) = futures::try_join!(page_here(shell, ask), try_join_all(peers))?;
+    let pages: Vec<wire::Page> = std::iter::once(here).chain(peers).collect();
+    covered(&shell.peering, shell.store.options().partitions, pages.iter().map(|page| &page.partitions))?;
+    let pages: Option<Vec<ListPage>> = pages.into_iter().map(wire::Page::into_page).collect();
+    let pages =
+        pages.ok_or_else(|| StoreError::new(ErrorKind::Protocol, "a peer sent a page that is none"))?;
+    Ok(merge_pages(pages, ask.max))
+}
+
+async fn all_buckets(shell: &Shell) -> Result<Vec<BucketInfo>, StoreError> {
+    let owners = shell.peering.owners();
+    let peers = owners.peers.keys().map(|peer| shell.peering.call::<(), _>(peer, wire::BUCKETS_PATH, None));
+    let (here, peers) = futures::try_join!(buckets_here(shell), try_join_all(peers))?;
+    let parts: Vec<wire::Buckets> = std::iter::once(here).chain(peers).collect();
+    covered(&shell.peering, shell.store.options().partitions, parts.iter().map(|part| &part.partitions))?;
+    let mut buckets: Vec<BucketInfo> =
+        parts.into_iter().flat_map(|part| part.buckets).filter_map(wire::Bucket::into_info).collect();
+    buckets.sort_by(|a, b| a.name.cmp(&b.name));
+    buckets.dedup_by(|a, b| a.name == b.name);
+    Ok(buckets)
+}
+
+/// Every partition is in one of the parts.
+fn covered<'a>(
+    peering: &Peering,
+    partitions: u32,
+    parts: impl Iterator<Item = &'a Vec<u32>>,
+) -> Result<(), StoreError> {
+    let covered: BTreeSet<u32> = parts.flatten().copied().collect();
+    let missing = (0..partitions).filter(|partition| !covered.contains(partition)).count();
+    if missing == 0 {
+        return Ok(());
+    }
+    let nobody = peering.owners().nobody.len();
+    Err(StoreError::new(
+        ErrorKind::NotOwner { address: None, epoch: None },
+        format!("{missing} of {partitions} partitions did not answer ({nobody} without a primary): retry"),
+    ))
+}
+
+fn wants_json(exchange: &Exchange<'_>) -> bool {
+    let accept = exchange.head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accept.contains("application/json")
+}
+
+fn answer(exchange: &Exchange<'_>, text: String) -> Response<Body> {
+    let kind = if wants_json(exchange) { "application/json" } else { "application/xml" };
+    let mut response = Response::new(Body::full(text));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,96 @@
+//! PUT, GET, HEAD and DELETE of one object that this pod owns.
+
+use blobstore_sidecar_core::key::{BucketName, ObjectName};
+use blobstore_sidecar_store::{DeleteRequest, GetRequest, HeadRequest, PutRequest};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+
+use super::{Exchange, Refused, headers};
+use crate::body::{Body, RequestBody};
+use crate::error::ApiError;
+
+/// A client that frames its body in S3's signed chunks without signing: storing the frames would corrupt it.
+const HEADER_SHA256: &str = "x-amz-content-sha256";
+
+pub(super) async fn put(
+    exchange: &Exchange<'_>,
+    bucket: &BucketName,
+    name: &ObjectName,
+    body: &mut RequestBody,
+) -> Result<Response<Body>, Refused> {
+    let given = &exchange.head.headers;
+    if given.get(HEADER_SHA256).is_some_and(|value| value.as_bytes().starts_with(b"STREAMING-")) {
+        return Err(ApiError::not_implemented("A body in S3's streaming chunks").into());
+    }
+    let request = PutRequest {
+        bucket: bucket.clone(),
+        name: name.clone(),
+        declared_len: body.length(),
+        attributes: headers::attributes(given)?,
+        conditions: headers::conditions(given)?,
+        content_md5: headers::content_md5(given)?,
+        want_md5_etag: false,
+    };
+    let stored = exchange.shell.store.put(request, body).await?;
+    let mut response = Response::new(Body::empty());
+    set(response.headers_mut(), ETAG, &stored.etag.quoted());
+    Ok(response)
+}
+
+pub(super) async fn get(
+    exchange: &Exchange<'_>,
+    bucket: &BucketName,
+    name: &ObjectName,
+) -> Result<Response<Body>, Refused> {
+    let given = &exchange.head.headers;
+    let (range, if_range) = headers::range(given);
+    let conditions = headers::conditions(given)?;
+    let request = GetRequest { bucket: bucket.clone(), name: name.clone(), conditions, range, if_range };
+    let found = exchange.shell.store.get(request).await?;
+    let length = found.range.end.saturating_sub(found.range.start);
+    let mut response = Response::new(Body::stream(length, found.body));
+    let out = response.headers_mut();
+    headers::describe(out, &found.meta);
+    out.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if found.partial {
+        let last = found.range.end.saturating_sub(1);
+        set(out, CONTENT_RANGE, &format!("bytes {}-{last}/{}", found.range.start, found.meta.size));
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    Ok(response)
+}
+
+pub(super) async fn head(
+    exchange: &Exchange<'_>,
+    bucket: &BucketName,
+    name: &ObjectName,
+) -> Result<Response<Body>, Refused> {
+    let given = &exchange.head.headers;
+    let conditions = headers::conditions(given)?;
+    let request = HeadRequest { bucket: bucket.clone(), name: name.clone(), conditions };
+    let meta = exchange.shell.store.head(request).await?;
+    let mut response = Response::new(Body::empty());
+    let out = response.headers_mut();
+    headers::describe(out, &meta);
+    out.insert(CONTENT_LENGTH, HeaderValue::from(meta.size));
+    Ok(response)
+}
+
+pub(super) async fn delete(
+    exchange: &Exchange<'_>,
+    bucket: &BucketName,
+    name: &ObjectName,
+) -> Result<Response<Body>, Refused> {
+    let conditions = headers::conditions(&exchange.head.headers)?;
+    let request = DeleteRequest { bucket: bucket.clone(), name: name.clone(), conditions };
+    exchange.shell.store.delete(request).await?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+fn set(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

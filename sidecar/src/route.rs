@@ -1,0 +1,307 @@
+//! From method, path and query to one operation. Pure: nothing is looked up.
+
+use std::borrow::Cow;
+
+use blobstore_sidecar_core::key::{BucketName, NAME_BYTES_MAX, NameError, ObjectName};
+use blobstore_sidecar_core::list::PAGE_ITEMS_MAX;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method, StatusCode, Uri};
+use percent_encoding::percent_decode_str;
+
+use crate::auth::Right;
+use crate::error::ApiError;
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    ListBuckets,
+    CreateBucket { bucket: BucketName },
+    HeadBucket { bucket: BucketName },
+    DeleteBucket { bucket: BucketName },
+    List { bucket: BucketName, query: ListQuery },
+    Put { bucket: BucketName, name: ObjectName },
+    Get { bucket: BucketName, name: ObjectName },
+    Head { bucket: BucketName, name: ObjectName },
+    Delete { bucket: BucketName, name: ObjectName },
+}
+
+/// One page of a listing, as asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListQuery {
+    pub prefix: String,
+    pub delimiter: Option<String>,
+    /// Names after this one; a continuation token stands for one too and wins.
+    pub start_after: Option<String>,
+    pub continuation_token: Option<String>,
+    pub keys_max: usize,
+    /// Names in an XML answer are percent-encoded.
+    pub encode_url: bool,
+}
+
+impl Operation {
+    /// Metric label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::ListBuckets => "list_buckets",
+            Self::CreateBucket { .. } => "create_bucket",
+            Self::HeadBucket { .. } => "head_bucket",
+            Self::DeleteBucket { .. } => "delete_bucket",
+            Self::List { .. } => "list",
+            Self::Put { .. } => "put",
+            Self::Get { .. } => "get",
+            Self::Head { .. } => "head",
+            Self::Delete { .. } => "delete",
+        }
+    }
+
+    /// The right it takes, on which bucket, under which name.
+    pub fn needs(&self) -> (Right, &str, &str) {
+        match self {
+            Self::ListBuckets => (Right::Admin, "", ""),
+            Self::CreateBucket { bucket } | Self::DeleteBucket { bucket } => {
+                (Right::Admin, bucket.as_str(), "")
+            }
+            Self::HeadBucket { bucket } => (Right::List, bucket.as_str(), ""),
+            Self::List { bucket, query } => (Right::List, bucket.as_str(), &query.prefix),
+            Self::Put { bucket, name } => (Right::Write, bucket.as_str(), name.as_str()),
+            Self::Get { bucket, name } | Self::Head { bucket, name } => {
+                (Right::Read, bucket.as_str(), name.as_str())
+            }
+            Self::Delete { bucket, name } => (Right::Delete, bucket.as_str(), name.as_str()),
+        }
+    }
+}
+
+/// Query parameters that only S3 knows: they select another operation, so ignoring one would do the wrong thing.
+const S3_PARAMETERS: &[&str] = &[
+    "accelerate",
+    "acl",
+    "analytics",
+    "attributes",
+    "cors",
+    "delete",
+    "encryption",
+    "intelligent-tiering",
+    "inventory",
+    "legal-hold",
+    "lifecycle",
+    "location",
+    "logging",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "partNumber",
+    "policy",
+    "policyStatus",
+    "publicAccessBlock",
+    "replication",
+    "requestPayment",
+    "restore",
+    "retention",
+    "select",
+    "session",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "versionId",
+    "versioning",
+    "versions",
+    "website",
+];
+
+/// Signed requests belong to S3, whatever their path says.
+pub fn is_signed(headers: &HeaderMap, uri: &Uri) -> bool {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let query = uri.query().unwrap_or_default();
+    header.starts_with("AWS4-HMAC-SHA256")
+        || header.starts_with("AWS4-ECDSA-P256-SHA256")
+        || header.starts_with("AWS ")
+        || query.contains("X-Amz-Signature=")
+        || query.contains("X-Amz-Algorithm=")
+        || (query.contains("AWSAccessKeyId=") && query.contains("Signature="))
+}
+
+/// Reads the operation out of a request's line and headers.
+pub fn operation(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Operation, ApiError> {
+    if is_signed(headers, uri) {
+        return Err(ApiError::not_implemented("A request with an AWS signature"));
+    }
+    let query = parameters(uri.query().unwrap_or_default())?;
+    if let Some((name, _)) = query.iter().find(|(name, _)| S3_PARAMETERS.contains(&name.as_str())) {
+        return Err(ApiError::not_implemented(&format!("The S3 sub-resource {name:?}")));
+    }
+    if headers.contains_key("x-amz-copy-source") {
+        return Err(ApiError::not_implemented("Copying with x-amz-copy-source"));
+    }
+    let path = uri.path().strip_prefix('/').unwrap_or(uri.path());
+    let (bucket, name) = path.split_once('/').unwrap_or((path, ""));
+    let (bucket, name) = (decode(bucket)?, decode(name)?);
+    if bucket.is_empty() && name.is_empty() {
+        return match *method {
+            Method::GET => Ok(Operation::ListBuckets),
+            _ => Err(method_not_allowed("GET lists the buckets")),
+        };
+    }
+    let bucket = BucketName::parse(bucket).map_err(name_error)?;
+    if name.is_empty() {
+        return bucket_operation(method, bucket, &query);
+    }
+    object_operation(method, bucket, ObjectName::parse(name).map_err(name_error)?)
+}
+
+fn bucket_operation(method: &Method, bucket: BucketName, query: &[Parameter]) -> Result<Operation, ApiError> {
+    match *method {
+        Method::GET => Ok(Operation::List { query: list_query(query)?, bucket }),
+        Method::HEAD => Ok(Operation::HeadBucket { bucket }),
+        Method::PUT => Ok(Operation::CreateBucket { bucket }),
+        Method::DELETE => Ok(Operation::DeleteBucket { bucket }),
+        _ => Err(method_not_allowed("a bucket takes GET, HEAD, PUT and DELETE")),
+    }
+}
+
+fn object_operation(method: &Method, bucket: BucketName, name: ObjectName) -> Result<Operation, ApiError> {
+    match *method {
+        Method::GET => Ok(Operation::Get { bucket, name }),
+        Method::HEAD => Ok(Operation::Head { bucket, name }),
+        Method::PUT => Ok(Operation::Put { bucket, name }),
+        Method::DELETE => Ok(Operation::Delete { bucket, name }),
+        _ => Err(method_not_allowed("an object takes GET, HEAD, PUT and DELETE")),
+    }
+}
+
+fn method_not_allowed(message: &'static str) -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+}
+
+/// S3's code for a name that cannot be; the sentence is the parser's.
+fn name_error(error: NameError) -> ApiError {
+    let code = match error {
+        NameError::Empty | NameError::Nul => "InvalidArgument",
+        NameError::TooLong => "KeyTooLongError",
+        NameError::Bucket => "InvalidBucketName",
+    };
+    ApiError::bad_request(code, error.to_string())
+}
+
+fn decode(text: &str) -> Result<String, ApiError> {
+    percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| {
+        ApiError::bad_request(
+            "InvalidURI",
+            "the path is not UTF-8 after percent-decoding: encode the key as UTF-8",
+        )
+    })
+}
+
+/// Name and value, percent-decoded.
+pub type Parameter = (String, String);
+
+/// Pairs of a query string, percent-decoded, `+` as a space.
+pub fn parameters(query: &str) -> Result<Vec<Parameter>, ApiError> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(parameter).collect()
+}
+
+fn parameter(pair: &str) -> Result<Parameter, ApiError> {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let plain = |text: &str| -> Result<String, ApiError> {
+        let spaced = text.replace('+', " ");
+        percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned).map_err(|_| {
+            ApiError::bad_request("InvalidURI", "a query parameter is not UTF-8 after percent-decoding")
+        })
+    };
+    Ok((plain(name)?, plain(value)?))
+}
+
+fn list_query(parameters: &[Parameter]) -> Result<ListQuery, ApiError> {
+    let mut query = ListQuery { keys_max: PAGE_ITEMS_MAX, ..ListQuery::default() };
+    for (name, value) in parameters {
+        match name.as_str() {
+            "prefix" => query.prefix = value.clone(),
+            "delimiter" => query.delimiter = (!value.is_empty()).then(|| value.clone()),
+            "start-after" | "marker" => query.start_after = (!value.is_empty()).then(|| value.clone()),
+            "continuation-token" => query.continuation_token = Some(value.clone()),
+            "encoding-type" => query.encode_url = value == "url",
+            "max-keys" => {
+                let count: usize = value.parse().map_err(|_| {
+                    ApiError::bad_request("InvalidArgument", format!("max-keys {value:?} is not a number"))
+                })?;
+                query.keys_max = count.min(PAGE_ITEMS_MAX);
+            }
+            // list-type=1 has other fields in its answer; both carry the names that clients page by.
+            _ => {}
+        }
+    }
+    let texts = [Some(&query.prefix), query.delimiter.as_ref(), query.start_after.as_ref()];
+    if texts.iter().flatten().any(|text| text.len() > NAME_BYTES_MAX || text.contains('\0')) {
+        return Err(ApiError::bad_request(
+            "InvalidArgument",
+            format!("prefix, delimiter and start-after hold at most {NAME_BYTES_MAX} bytes and no NUL"),
+        ));
+    }
+    Ok(query)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(method: Method, uri: &str, want: Result<&str, (u16, &str)>) {
+        let uri: Uri = uri.parse().expect("a URI");
+        let got = operation(&method, &uri, &HeaderMap::new());
+        let got = match &got {
+            Ok(operation) => Ok(format!("{operation:?}")),
+            Err(error) => Err((error.status.as_u16(), error.code)),
+        };
+        match want {
+            Ok(want) => assert_eq!(got.as_deref(), Ok(want), "{method} {uri}"),
+            Err(want) => assert_eq!(got.as_ref().map(String::as_str), Err(&want), "{method} {uri}"),
+        }
+    }
+
+    #[test]
+    fn paths_name_operations() {
+        check(Method::GET, "/", Ok("ListBuckets"));
+        check(Method::PUT, "/abc", Ok("CreateBucket { bucket: BucketName(\"abc\") }"));
+        check(Method::PUT, "/abc/", Ok("CreateBucket { bucket: BucketName(\"abc\") }"));
+        check(Method::GET, "/abc/d/e", Ok("Get { bucket: BucketName(\"abc\"), name: ObjectName(\"d/e\") }"));
+        check(
+            Method::PUT,
+            "/abc/%C3%A4%20%2F+%3F",
+            Ok("Put { bucket: BucketName(\"abc\"), name: ObjectName(\"ä /+?\") }"),
+        );
+        check(Method::PUT, "/abc//", Ok("Put { bucket: BucketName(\"abc\"), name: ObjectName(\"/\") }"));
+        check(
+            Method::DELETE,
+            "/abc/..",
+            Ok("Delete { bucket: BucketName(\"abc\"), name: ObjectName(\"..\") }"),
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_reason() {
+        check(Method::PUT, "/abc/a%00b", Err((400, "InvalidArgument")));
+        check(Method::PUT, "/abc/%ff", Err((400, "InvalidURI")));
+        check(Method::PUT, "/-b/x", Err((400, "InvalidBucketName")));
+        check(Method::PUT, &format!("/abc/{}", "k".repeat(1_025)), Err((400, "KeyTooLongError")));
+        check(Method::POST, "/abc/x", Err((405, "MethodNotAllowed")));
+        check(Method::GET, "/abc?max-keys=x", Err((400, "InvalidArgument")));
+    }
+
+    #[test]
+    fn s3_is_told_apart() {
+        check(Method::GET, "/abc?uploads", Err((501, "NotImplemented")));
+        check(Method::PUT, "/abc/x?partNumber=1&uploadId=u", Err((501, "NotImplemented")));
+        check(Method::GET, "/abc/x?X-Amz-Signature=0", Err((501, "NotImplemented")));
+    }
+
+    #[test]
+    fn listings_are_clamped() {
+        let uri: Uri = "/abc?list-type=2&prefix=a%2Fb&max-keys=5000&delimiter=/".parse().expect("a URI");
+        let Ok(Operation::List { query, .. }) = operation(&Method::GET, &uri, &HeaderMap::new()) else {
+            panic!("not a listing");
+        };
+        assert_eq!((query.prefix.as_str(), query.keys_max), ("a/b", PAGE_ITEMS_MAX));
+        assert_eq!(query.delimiter.as_deref(), Some("/"));
+    }
+}

@@ -1,0 +1,184 @@
+//! JSON between the sidecars of one store on the peer port: listings, buckets, leases. Only sidecars of one
+//! version family speak it; nothing outside relies on it.
+
+use blobstore_sidecar_core::etag::ETag;
+use blobstore_sidecar_core::generation::Generation;
+use blobstore_sidecar_core::key::BucketName;
+use blobstore_sidecar_core::list::{ListEntry, ListItem, ListPage};
+use blobstore_sidecar_store::{BucketInfo, LeaseAsk};
+use serde::{Deserialize, Serialize};
+
+/// Paths on the peer port.
+pub const HEALTH_PATH: &str = "/v1/health";
+pub const LIST_PATH: &str = "/v1/list";
+pub const BUCKETS_PATH: &str = "/v1/buckets";
+pub const BUCKET_PATH: &str = "/v1/bucket";
+pub const LEASE_PATH: &str = "/v1/lease";
+pub const SEAL_PATH: &str = "/v1/seal";
+
+/// `GET /v1/health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    pub pod: String,
+    /// Epoch of the tenure, when this pod serves.
+    pub epoch: Option<u64>,
+    pub run_id: Option<String>,
+}
+
+/// `POST /v1/list`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListAsk {
+    pub bucket: String,
+    pub prefix: String,
+    pub delimiter: Option<String>,
+    pub after: Option<String>,
+    pub token: Option<String>,
+    pub max: usize,
+}
+
+/// A page, and which partitions it covers: all of them, from before the first look until after the last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Page {
+    pub partitions: Vec<u32>,
+    pub items: Vec<Item>,
+    pub next: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Item {
+    Prefix(String),
+    Object { name: String, size: u64, etag: String, modified_ms: u64 },
+}
+
+/// A bucket between sidecars.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bucket {
+    pub name: String,
+    pub created_ms: u64,
+    pub epoch: u64,
+    pub quota_bytes: Option<u64>,
+}
+
+/// `GET /v1/buckets`: those whose home is in `partitions`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Buckets {
+    pub partitions: Vec<u32>,
+    pub buckets: Vec<Bucket>,
+}
+
+/// `POST /v1/lease`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lease {
+    pub bucket: String,
+    pub partition: u32,
+    pub needed: u64,
+    pub used: u64,
+}
+
+/// `POST /v1/seal`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seal {
+    pub bucket: String,
+    pub epoch: u64,
+}
+
+impl Page {
+    pub fn new(partitions: Vec<u32>, page: ListPage) -> Self {
+        Self { partitions, items: page.items.into_iter().map(Item::from).collect(), next: page.next }
+    }
+
+    /// `None`: a peer sent what is not an ETag.
+    pub fn into_page(self) -> Option<ListPage> {
+        let items: Option<Vec<ListItem>> = self.items.into_iter().map(Item::into_item).collect();
+        Some(ListPage { items: items?, next: self.next })
+    }
+}
+
+impl From<ListItem> for Item {
+    fn from(item: ListItem) -> Self {
+        match item {
+            ListItem::Prefix(prefix) => Self::Prefix(prefix),
+            ListItem::Object(ListEntry { name, size, etag, modified_ms }) => {
+                Self::Object { name, size, etag: etag.to_string(), modified_ms }
+            }
+        }
+    }
+}
+
+impl Item {
+    fn into_item(self) -> Option<ListItem> {
+        Some(match self {
+            Self::Prefix(prefix) => ListItem::Prefix(prefix),
+            Self::Object { name, size, etag, modified_ms } => {
+                ListItem::Object(ListEntry { name, size, etag: parse_etag(&etag)?, modified_ms })
+            }
+        })
+    }
+}
+
+fn parse_etag(text: &str) -> Option<ETag> {
+    match text.strip_suffix("-1") {
+        Some(hex) => Generation::parse(hex).map(|generation| ETag::Opaque(generation.0)),
+        None => Generation::parse(text).map(|bytes| ETag::Md5(bytes.0)),
+    }
+}
+
+impl From<BucketInfo> for Bucket {
+    fn from(info: BucketInfo) -> Self {
+        let BucketInfo { name, created_ms, epoch, quota_bytes } = info;
+        Self { name: name.as_str().to_owned(), created_ms, epoch, quota_bytes }
+    }
+}
+
+impl Bucket {
+    pub fn into_info(self) -> Option<BucketInfo> {
+        let name = BucketName::parse(self.name).ok()?;
+        Some(BucketInfo {
+            name,
+            created_ms: self.created_ms,
+            epoch: self.epoch,
+            quota_bytes: self.quota_bytes,
+        })
+    }
+}
+
+impl Lease {
+    pub fn of(ask: &LeaseAsk) -> Self {
+        let LeaseAsk { bucket, partition, needed, used } = ask;
+        Self { bucket: bucket.as_str().to_owned(), partition: *partition, needed: *needed, used: *used }
+    }
+
+    pub fn into_ask(self) -> Option<LeaseAsk> {
+        let bucket = BucketName::parse(self.bucket).ok()?;
+        Some(LeaseAsk { bucket, partition: self.partition, needed: self.needed, used: self.used })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_survives_the_wire() {
+        let object = |etag| ListEntry { name: "ä/b".to_owned(), size: 7, etag, modified_ms: 9 };
+        let page = ListPage {
+            items: vec![
+                ListItem::Object(object(ETag::Md5([1; 16]))),
+                ListItem::Object(object(ETag::Opaque([2; 16]))),
+                ListItem::Prefix("p/".to_owned()),
+            ],
+            next: Some("n00".to_owned()),
+        };
+        let text = serde_json::to_string(&Page::new(vec![3], page.clone())).expect("it renders");
+        let back: Page = serde_json::from_str(&text).expect("it parses");
+        assert_eq!(back.into_page(), Some(page));
+    }
+}
