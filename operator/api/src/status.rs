@@ -26,7 +26,7 @@ pub struct BlobStoreStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// One word for the conditions: Pending, Creating, Ready, Degraded, Rolling, Remediating, DataLost, Unready,
+    /// One word for the conditions: Pending, Creating, Ready, Degraded, Rolling, Remediating, DataLost, Scaling, Unready,
     /// Invalid, Paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,

@@ -125,7 +125,7 @@ pub struct BudgetsSpec {
     /// Restarts per hour as a share of the store's pods, in percent; at least one restart. Default 10.
     #[schemars(range(min = 1, max = 100))]
     pub restart_percent_per_hour: u32,
-    /// Share of the dataset that one orphan run may delete, in percent; at least 4Mi. Default 5.
+    /// Share of the dataset that one orphan run may delete, in percent; at least 256Mi. Default 5.
     #[schemars(range(min = 1, max = 100))]
     pub orphan_percent_per_run: u32,
 }

@@ -12,8 +12,8 @@ use crate::ask;
 use crate::observed::{Observed, PodSeen};
 use crate::validate::ValidStore;
 
-/// Less than this is not worth a limit: an orphan run may always free so much.
-const ORPHAN_RUN_BYTES_MIN: u64 = 4 << 20;
+/// A list that is small in itself is freed whole: the same figure as the sidecar's own limit.
+const ORPHAN_RUN_BYTES_MIN: u64 = 256 << 20;
 
 pub(super) fn choose(
     store: &ValidStore,
@@ -152,14 +152,21 @@ fn remedy(store: &ValidStore, pod: &PodSeen, verdict: &Verdict, rung: Rung, now:
     let figure = figure(verdict.class);
     let deadline_ms = deadline_ms(rung, &store.hygiene.deadlines);
     let bytes = verdict.bytes;
-    let reach = reach(store, pod, bytes, rung);
-    let left = to_f64(bytes) - to_f64(reach) * (1.0 - left_percent(rung) / 100.0);
-    let prediction = format!(
-        "{figure} falls from {:.1} MiB to {:.1} MiB or less within {} s",
-        mib(to_f64(bytes)),
-        mib(left),
-        deadline_ms.div_ceil(1_000)
-    );
+    let reported = pod.report.present().and_then(|report| report.figures.get(figure)).copied();
+    let before = reported.unwrap_or(to_f64(bytes));
+    // The figure may be a total of which only a part is at stake: the fall counts, from where it stands.
+    let fall = to_f64(reach(store, pod, bytes, rung)) * (1.0 - left_percent(rung) / 100.0);
+    let target = (before - fall).max(0.0);
+    let seconds = deadline_ms.div_ceil(1_000);
+    let prediction = if bytes == 0 {
+        format!("the finding ends within {seconds} s")
+    } else {
+        format!(
+            "{figure} falls from {:.1} MiB to {:.1} MiB or less within {seconds} s",
+            mib(before),
+            mib(target)
+        )
+    };
     Remedy {
         id: format!("{rung:?}-{}-{class}-{}", pod.name, now.as_millisecond()).to_lowercase(),
         rung,
@@ -170,8 +177,8 @@ fn remedy(store: &ValidStore, pod: &PodSeen, verdict: &Verdict, rung: Rung, now:
         deadline: text(later(now, deadline_ms)),
         prediction,
         figure: figure.to_owned(),
-        before: to_f64(bytes),
-        target: left.max(0.0),
+        before,
+        target,
         after: None,
         result: RemedyResult::Planned,
         message: None,
@@ -224,7 +231,7 @@ pub(super) fn request(store: &ValidStore, pod: &PodSeen, remedy: &Remedy) -> Opt
 
 /// Bytes as the status writes them; exact up to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "sizes below 8 PiB are exact")]
-fn to_f64(bytes: u64) -> f64 {
+pub(super) fn to_f64(bytes: u64) -> f64 {
     bytes as f64
 }
 

@@ -115,10 +115,17 @@ fn measured(observed: &Observed, pod: &PodSeen, remedy: &Remedy) -> Option<f64> 
     if let Some(figure) = report.figures.get(&remedy.figure).filter(|_| !disruptive(remedy.rung)) {
         return Some(*figure);
     }
-    let of_class = report.verdicts.iter().filter(|verdict| class_name(verdict.class) == remedy.class);
-    let left: u64 =
-        of_class.filter(|verdict| findings::confirmed(verdict)).map(|verdict| verdict.bytes).sum();
-    u32::try_from(left >> 10).ok().map(|kib| f64::from(kib) * 1024.0)
+    let mut of_class = report
+        .verdicts
+        .iter()
+        .filter(|verdict| class_name(verdict.class) == remedy.class && findings::confirmed(verdict))
+        .peekable();
+    if of_class.peek().is_none() {
+        return Some(0.0);
+    }
+    // A finding without bytes is there or not.
+    let left = of_class.map(|verdict| verdict.bytes).sum::<u64>().max(1);
+    Some(choose::to_f64(left))
 }
 
 fn finish(
@@ -162,6 +169,8 @@ pub fn settle(status: &mut RemediationStatus, answer: &ActionResult, now: Timest
         return Vec::new();
     }
     if let Some(before) = answer.before.get(&remedy.figure) {
+        // The same fall, from where the sidecar found it.
+        remedy.target = (remedy.target + before - remedy.before).max(0.0);
         remedy.before = *before;
     }
     if let Some(after) = answer.after.get(&remedy.figure) {

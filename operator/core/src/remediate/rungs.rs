@@ -15,8 +15,9 @@ pub(super) fn fitting(class: VerdictClass) -> &'static [Rung] {
         VerdictClass::PoolImbalance | VerdictClass::TaskLeak | VerdictClass::CacheOverrun => {
             &[Rung::Trim, Rung::RestartReplica]
         }
-        VerdictClass::RetainedPages | VerdictClass::Fragmented => &[Rung::Purge, Rung::RestartReplica],
-        VerdictClass::Growing => &[Rung::Trim, Rung::Purge, Rung::RestartReplica],
+        VerdictClass::RetainedPages => &[Rung::Purge, Rung::RestartReplica],
+        // Neither a trim nor a purge reaches what is lost inside the engine's own pages and objects.
+        VerdictClass::Fragmented | VerdictClass::Growing => &[Rung::RestartReplica],
         // More data needs more room, not a remedy; what is unknown or healthy needs none.
         VerdictClass::CapacityGrowth | VerdictClass::Unknown | VerdictClass::Healthy => &[],
     }
@@ -59,16 +60,17 @@ pub(super) fn deadline_ms(rung: Rung, deadlines: &Deadlines) -> u64 {
     }
 }
 
-/// The figure of the leak report, or of an action's result, that the class is about.
+/// The figure of the leak report, and of an action's result, that the class is about. `tasks_excess` is in neither:
+/// there only the end of the finding counts.
 pub(super) fn figure(class: VerdictClass) -> &'static str {
     match class {
-        VerdictClass::ClientBuffers => "client_buffers",
+        VerdictClass::ClientBuffers => "client_bytes",
         VerdictClass::Orphaned => "orphan_bytes",
-        VerdictClass::PoolImbalance => "pool_outstanding",
+        VerdictClass::PoolImbalance => "pool_outstanding_bytes",
         VerdictClass::TaskLeak => "tasks_excess",
         VerdictClass::CacheOverrun => "cache_bytes",
         VerdictClass::RetainedPages => "retained_bytes",
-        VerdictClass::Fragmented => "fragmented_bytes",
+        VerdictClass::Fragmented => "slab_waste_bytes",
         VerdictClass::Growing => "residual",
         VerdictClass::CapacityGrowth | VerdictClass::Unknown | VerdictClass::Healthy => "used_memory",
     }

@@ -12,7 +12,7 @@ use blobstore_sidecar_api::report::{Verdict, VerdictClass};
 
 use crate::support::{at, healthy, report, revisions, valid, verdict};
 
-const AUTO: &str = "hygiene: {mode: Auto, budgets: {orphanPercentPerRun: 100}}";
+const AUTO: &str = "hygiene: {mode: Auto}";
 
 /// A store under the ladder, second by second.
 struct Line {
@@ -152,7 +152,7 @@ fn observe_writes_the_plan_once_and_touches_nothing() {
     }
     line.check(&[
         "t+5 RemediationHeld: Orphaned on media-0-0: would ReclaimOrphans, expecting that orphan_bytes falls \
-                  from 40.0 MiB to 32.0 MiB or less within 60 s; held: spec.hygiene.mode is Observe",
+                  from 40.0 MiB to 8.0 MiB or less within 60 s; held: spec.hygiene.mode is Observe",
     ]);
 }
 
@@ -175,7 +175,7 @@ fn suspects_and_growing_data_are_left_alone() {
 
 #[test]
 fn blockers_hold_restarts_only() {
-    let mut line = Line::new("hygiene: {mode: Auto, budgets: {orphanPercentPerRun: 100}}");
+    let mut line = Line::new("hygiene: {mode: Auto}");
     line.calm.blockers.push("a roll is under way".to_owned());
     line.reports(
         "media-0-1",
@@ -194,7 +194,7 @@ fn blockers_hold_restarts_only() {
 #[test]
 fn a_remedy_that_does_not_last_opens_the_breaker() {
     let mut line =
-        Line::new("hygiene: {mode: Auto, cooldowns: {soft: 1s}, budgets: {orphanPercentPerRun: 100}}");
+        Line::new("hygiene: {mode: Auto, cooldowns: {soft: 1s}}");
     let mut runs = 0;
     for second in (0..600).step_by(10) {
         line.reports("media-0-0", second, leak(40));
@@ -210,8 +210,9 @@ fn a_remedy_that_does_not_last_opens_the_breaker() {
 
 #[test]
 fn two_rungs_without_effect_open_the_breaker_until_its_time() {
-    let mut line = Line::new("hygiene: {mode: Auto, cooldowns: {restart: 5m}, breaker: {open: 10m}}");
-    let found = || vec![verdict(VerdictClass::Growing, 80, 0)];
+    let mut line = Line::new("hygiene: {mode: Auto, ladder: [Trim, Purge], breaker: {open: 10m}}");
+    let found =
+        || vec![verdict(VerdictClass::CacheOverrun, 80, 0), verdict(VerdictClass::RetainedPages, 90, 0)];
     let mut asked = Vec::new();
     for second in (0..400).step_by(10) {
         line.reports("media-0-1", second, found());
@@ -227,6 +228,33 @@ fn two_rungs_without_effect_open_the_breaker_until_its_time() {
     line.reports("media-0-1", 900, found());
     line.look(900);
     assert_eq!(line.status.breaker, BreakerState::Closed);
+}
+
+/// A total of 200 MiB of which 40 are too much: half of the 40 must go, not half of the 200.
+#[test]
+fn the_fall_is_counted_from_where_the_figure_stands() {
+    let mut line = Line::new("hygiene: {mode: Auto}");
+    line.reports("media-0-1", 0, vec![verdict(VerdictClass::CacheOverrun, 40, 0)]);
+    let Seen::Present(report) = &mut line.observed.pods[1].report else { panic!("the pod reports") };
+    report.figures.insert("cache_bytes".to_owned(), f64::from(200 << 20));
+    let action = line.look(0).expect("trim");
+    assert_eq!(line.status.current.as_ref().map(|remedy| remedy.target), Some(f64::from(180 << 20)));
+    line.answers(1, &action, ActionState::Done, Some(("cache_bytes", f64::from(160 << 20))));
+    assert!(line.log[1].contains("RemediationEffective"), "{:?}", line.log);
+}
+
+#[test]
+fn a_finding_without_bytes_must_end() {
+    let mut line = Line::new("hygiene: {mode: Auto}");
+    line.reports("media-0-1", 0, vec![verdict(VerdictClass::TaskLeak, 0, 0)]);
+    let action = line.look(0).expect("trim");
+    line.answers(1, &action, ActionState::Done, None);
+    line.reports("media-0-1", 20, vec![verdict(VerdictClass::TaskLeak, 0, 0)]);
+    line.look(20);
+    assert!(line.status.current.is_some(), "still there");
+    line.reports("media-0-1", 40, Vec::new());
+    line.look(40);
+    assert!(line.log[1].contains("RemediationEffective"), "{:?}", line.log);
 }
 
 #[test]
@@ -260,7 +288,7 @@ fn many_pods_at_once_are_a_release_not_a_leak() {
 
 #[test]
 fn budgets_and_cooldowns_hold_and_say_so() {
-    let mut line = Line::new("hygiene: {mode: Auto, budgets: {orphanPercentPerRun: 100}}");
+    let mut line = Line::new("hygiene: {mode: Auto}");
     line.reports("media-0-0", 0, leak(40));
     let action = line.look(0).expect("reclaim");
     line.answers(1, &action, ActionState::Done, Some(("orphan_bytes", 0.0)));
