@@ -1,7 +1,12 @@
 //! The record's home: a compare-and-swap register that can be watched. Kubernetes in a pod, memory in tests and `dev`.
 
+use std::sync::Arc;
+
 use blobstore_sidecar_api::record::ShardRecord;
-use futures::{future::BoxFuture, stream::BoxStream};
+use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
+use tokio::sync::mpsc;
+
+use crate::actor::Told;
 
 mod memory;
 
@@ -43,4 +48,19 @@ pub trait Register: Send + Sync + std::fmt::Debug + 'static {
     fn cas(&self, expected: u64, record: ShardRecord) -> BoxFuture<'_, Result<u64, CasError>>;
     /// The record now and after each change. `Err` means the view may be stale; the stream goes on by itself.
     fn watch(&self) -> BoxStream<'static, Result<Versioned, RegisterError>>;
+}
+
+/// Tells the actor each record that the watch shows.
+pub(crate) async fn follow(register: Arc<dyn Register>, told: mpsc::Sender<Told>) {
+    let mut seen = register.watch();
+    loop {
+        let next = tokio::select! {
+            next = seen.next() => next,
+            () = told.closed() => return,
+        };
+        let Some(next) = next else { return };
+        if told.send(Told::Register(next)).await.is_err() {
+            return;
+        }
+    }
 }

@@ -129,6 +129,17 @@ impl Machine {
             || (self.leaving && self.reign.is_none() && !self.handed_over())
     }
 
+    /// The engine is ours, and acknowledgements matter.
+    pub fn wants_rounds(&self) -> bool {
+        let step = self.reign.as_ref().map(|reign| reign.step);
+        matches!(step, Some(Step::Settle { .. } | Step::Serving | Step::HandingOver { .. }))
+    }
+
+    /// Members of the set in other pods: who could take over from us.
+    pub fn successors(&self) -> usize {
+        self.candidates().len()
+    }
+
     /// Another member serves: what was ours is in its hands.
     pub fn handed_over(&self) -> bool {
         !self.named() && self.watch.serving

@@ -37,6 +37,32 @@ pub(crate) enum Broken {
 }
 
 impl Rules {
+    /// A member's rules with the default times of the configuration.
+    pub fn new(pod: &str, persistent: bool) -> Self {
+        let ordinal = crate::shard::reign::ordinal(pod);
+        Self {
+            pod: pod.to_owned(),
+            ordinal: if ordinal == u32::MAX { 0 } else { ordinal },
+            persistent,
+            read_window: 3_000,
+            ack_timeout: 1_000,
+            failover_after: 2_000,
+            absent_primary_wait: 60_000,
+            #[cfg(test)]
+            broken: None,
+        }
+    }
+
+    #[must_use]
+    pub fn with_times(self, read_window: Millis, ack_timeout: Millis, failover_after: Millis) -> Self {
+        Self { read_window, ack_timeout, failover_after, ..self }
+    }
+
+    #[must_use]
+    pub fn with_absent_primary_wait(self, absent_primary_wait: Millis) -> Self {
+        Self { absent_primary_wait, ..self }
+    }
+
     #[cfg(test)]
     pub(crate) fn broken(&self, which: Broken) -> bool {
         self.broken == Some(which)

@@ -46,7 +46,7 @@ impl World {
                 self.swap(from, process, id, expected, record);
                 Ok(())
             }
-            Flight::ToMachine { to, process, event } => self.to_machine(to, process, event),
+            Flight::ToMachine { to, process, event } => self.reach_machine(to, process, event),
             Flight::ToPeer { from, to, event } => {
                 if !self.reachable(from, to) || self.asleep(to) {
                     return Ok(());
@@ -109,7 +109,7 @@ impl World {
         self.flights.push(Flight::ToMachine { to: from, process, event });
     }
 
-    fn to_machine(&mut self, to: usize, process: u32, event: Event) -> Result<(), String> {
+    fn reach_machine(&mut self, to: usize, process: u32, event: Event) -> Result<(), String> {
         if self.nodes[to].process != process {
             return Ok(());
         }
