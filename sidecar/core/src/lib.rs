@@ -1,12 +1,15 @@
 //! The sidecar's decisions, pure: no clock, no sockets, no runtime. Time and randomness are arguments.
 
+pub mod chunk;
 pub mod etag;
 pub mod generation;
 pub mod hygiene;
 pub mod key;
 pub mod ledger;
 pub mod list;
+pub mod manifest;
 pub mod partition;
 pub mod precondition;
 pub mod range;
+pub mod record;
 pub mod shard;

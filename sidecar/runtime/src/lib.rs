@@ -2,5 +2,7 @@
 //! Nothing here knows blobs, engines or Kubernetes.
 
 pub mod authority;
+pub mod budget;
 pub mod metrics;
+pub mod pool;
 pub mod tasks;

@@ -16,6 +16,7 @@ use blobstore_sidecar_core::{
     key::{BucketName, ObjectName},
     precondition::{Conditions, IfRange},
     range::ByteRange,
+    record::{Attributes, Head},
 };
 use bytes::Bytes;
 use futures::{Stream, future::BoxFuture};
@@ -55,6 +56,31 @@ pub struct StoreOptions {
     pub timing: StoreTiming,
     /// How to reach the home partition of a bucket on another shard.
     pub peers: Arc<dyn Peers>,
+    /// Where to die, for tests of what a crash leaves behind. `None` in production.
+    pub crash: Option<CrashPoint>,
+}
+
+/// Steps of an upload at which a test may let the store stop, as if the process had been killed there: nothing is
+/// cleaned up by the one who stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashPoint {
+    Reserved,
+    ManifestWritten,
+    ChunksWritten,
+    RecordStaged,
+    Committed,
+    HalfFreed,
+}
+
+impl CrashPoint {
+    pub const ALL: [Self; 6] = [
+        Self::Reserved,
+        Self::ManifestWritten,
+        Self::ChunksWritten,
+        Self::RecordStaged,
+        Self::Committed,
+        Self::HalfFreed,
+    ];
 }
 
 impl Default for StoreOptions {
@@ -67,6 +93,7 @@ impl Default for StoreOptions {
             limits: LimitsConfig::default(),
             timing: StoreTiming::default(),
             peers: Arc::new(NoPeers),
+            crash: None,
         }
     }
 }
@@ -82,6 +109,7 @@ impl StoreOptions {
             limits: config.limits.clone(),
             timing: StoreTiming::default(),
             peers,
+            crash: None,
         }
     }
 }
@@ -167,20 +195,6 @@ pub struct BucketUsage {
     pub objects: u64,
 }
 
-/// Headers that are stored with an object and come back with it. Bounded together by
-/// [`crate::ATTRIBUTES_BYTES_MAX`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Attributes {
-    pub content_type: Option<String>,
-    pub content_encoding: Option<String>,
-    pub content_disposition: Option<String>,
-    pub content_language: Option<String>,
-    pub cache_control: Option<String>,
-    pub expires: Option<String>,
-    /// User metadata: names without prefix, lower case, in the client's order.
-    pub user: Vec<(String, String)>,
-}
-
 /// One upload.
 #[derive(Clone, Debug)]
 pub struct PutRequest {
@@ -234,6 +248,20 @@ pub struct ObjectMeta {
     /// CRC64-NVME of the whole body.
     pub crc64: u64,
     pub attributes: Arc<Attributes>,
+}
+
+impl ObjectMeta {
+    pub(crate) fn of(head: &Head, attributes: Arc<Attributes>) -> Self {
+        Self {
+            size: head.layout.size(),
+            etag: head.etag,
+            generation: head.generation,
+            created_ms: head.created_ms,
+            modified_ms: head.modified_ms,
+            crc64: head.crc64,
+            attributes,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

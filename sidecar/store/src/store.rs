@@ -1,39 +1,38 @@
 //! The handle that the lanes hold. Cheap to clone.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use blobstore_sidecar_core::{
     key::{BucketName, ObjectName},
     ledger::LedgerSink,
     list::ListPage,
-    partition::{home_of, partition_of, tag_of},
 };
-use blobstore_sidecar_runtime::authority::{Authority, Owner};
+use blobstore_sidecar_runtime::{
+    authority::{Authority, Owner},
+    budget::Budget,
+    pool::Pool,
+    tasks,
+};
 use bytes::Bytes;
 use futures::Stream;
 
 use crate::{
-    BucketInfo, BucketUsage, CacheStats, DeleteOutcome, DeleteRequest, EngineAddress, ErrorKind, GetOutcome,
-    GetRequest, HeadRequest, LeaseAsk, ListRequest, ObjectMeta, PutOutcome, PutRequest, StoreError,
-    StoreOptions,
+    BucketInfo, BucketUsage, CacheStats, DeleteOutcome, DeleteRequest, EngineAddress, GetOutcome, GetRequest,
+    HeadRequest, LeaseAsk, ListRequest, ObjectMeta, PutOutcome, PutRequest, StoreError, StoreOptions,
+    context::Inner, sweep,
 };
 
-#[derive(Debug)]
-struct Inner {
-    address: EngineAddress,
-    options: StoreOptions,
-    authority: Arc<dyn Authority>,
-    ledger: Arc<dyn LedgerSink>,
-}
+/// How often a drain looks whether the uploads have ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
-/// The store beside one engine.
+/// The store beside one engine. Its background work ends with its last clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
-}
-
-fn down() -> StoreError {
-    StoreError::new(ErrorKind::EngineDown, "the engine does not answer")
 }
 
 impl Store {
@@ -44,23 +43,32 @@ impl Store {
         authority: Arc<dyn Authority>,
         ledger: Arc<dyn LedgerSink>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { address, options, authority, ledger }) }
+        let inner = Arc::new(Inner::new(&address, options, authority, ledger));
+        tasks::spawn("sweeper", sweep::run(Arc::downgrade(&inner)));
+        Self { inner }
     }
 
     pub fn options(&self) -> &StoreOptions {
         &self.inner.options
     }
 
+    /// The pod's budget of bytes in flight, to be shared with forwarding.
+    pub fn budget(&self) -> &Budget {
+        &self.inner.budget
+    }
+
+    pub fn pool(&self) -> &Pool {
+        &self.inner.pool
+    }
+
     /// The slot of an object; `Authority::owner` tells who serves it.
     pub fn slot_of(&self, bucket: &BucketName, name: &ObjectName) -> u16 {
-        let partitions = self.inner.options.partitions;
-        tag_of(partition_of(bucket.as_str(), name.as_str(), partitions), partitions).slot()
+        self.inner.target(bucket, name).tag.slot()
     }
 
     /// The slot of a bucket's home.
     pub fn home_slot_of(&self, bucket: &BucketName) -> u16 {
-        let partitions = self.inner.options.partitions;
-        tag_of(home_of(bucket.as_str(), partitions), partitions).slot()
+        self.inner.home(bucket).slot()
     }
 
     /// Who serves the object now.
@@ -68,33 +76,30 @@ impl Store {
         self.inner.authority.owner(self.slot_of(bucket, name))
     }
 
+    /// Stores a body. Nothing is visible, and nothing is left behind, unless all of it arrived.
     pub async fn put<S, E>(&self, request: PutRequest, body: S) -> Result<PutOutcome, StoreError>
     where
         S: Stream<Item = Result<Bytes, E>> + Send,
-        E: std::fmt::Display + Send,
+        E: Display + Send,
     {
-        let _ = (request, body, &self.inner.ledger, &self.inner.address);
-        Err(down())
+        self.inner.put(request, body).await
     }
 
     pub async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
-        let _ = request;
-        Err(down())
+        self.inner.head(&request).await
     }
 
+    /// Answers when the first bytes are in hand and may go out.
     pub async fn get(&self, request: GetRequest) -> Result<GetOutcome, StoreError> {
-        let _ = request;
-        Err(down())
+        self.inner.get(request).await
     }
 
     pub async fn delete(&self, request: DeleteRequest) -> Result<DeleteOutcome, StoreError> {
-        let _ = request;
-        Err(down())
+        self.inner.delete(request).await
     }
 
     pub async fn list(&self, request: ListRequest) -> Result<ListPage, StoreError> {
-        let _ = request;
-        Err(down())
+        self.inner.list(&request).await
     }
 
     /// At the bucket's home only (else `NotOwner`).
@@ -103,14 +108,12 @@ impl Store {
         name: &BucketName,
         quota_bytes: Option<u64>,
     ) -> Result<BucketInfo, StoreError> {
-        let _ = (name, quota_bytes);
-        Err(down())
+        self.inner.create_bucket(name, quota_bytes).await
     }
 
     /// From anywhere: asks the home through [`crate::Peers`] when it is elsewhere. Cached for a moment.
     pub async fn get_bucket(&self, name: &BucketName) -> Result<BucketInfo, StoreError> {
-        let _ = name;
-        Err(down())
+        self.inner.bucket(name, false).await
     }
 
     /// At the bucket's home only. `None` lifts the quota.
@@ -119,57 +122,75 @@ impl Store {
         name: &BucketName,
         quota_bytes: Option<u64>,
     ) -> Result<BucketInfo, StoreError> {
-        let _ = (name, quota_bytes);
-        Err(down())
+        self.inner.set_bucket(name, quota_bytes).await
     }
 
     /// At the bucket's home only.
     pub async fn delete_bucket(&self, name: &BucketName) -> Result<(), StoreError> {
-        let _ = name;
-        Err(down())
+        self.inner.delete_bucket(name).await
     }
 
     /// Buckets whose home is served here, in order. A store of several shards joins those of all.
     pub async fn list_buckets(&self) -> Result<Vec<BucketInfo>, StoreError> {
-        Err(down())
+        self.inner.list_buckets().await
     }
 
     /// Sums over the partitions served here.
     pub async fn bucket_usage(&self, name: &BucketName) -> Result<BucketUsage, StoreError> {
-        let _ = name;
-        Err(down())
+        self.inner.bucket_usage(name).await
     }
 
     /// For a peer: [`crate::Peers::bucket`], answered by the home.
     pub async fn bucket_here(&self, name: &BucketName) -> Result<Option<BucketInfo>, StoreError> {
-        let _ = name;
-        Err(down())
+        self.inner.bucket_here(name).await
     }
 
     /// For a peer: [`crate::Peers::lease`], answered by the home.
     pub async fn lease_here(&self, ask: &LeaseAsk) -> Result<u64, StoreError> {
-        let _ = ask;
-        Err(down())
+        self.inner.lease_here(ask).await
     }
 
     /// For a peer: [`crate::Peers::seal`], answered for the partitions served here.
     pub async fn seal_here(&self, name: &BucketName, epoch: u64) -> Result<bool, StoreError> {
-        let _ = (name, epoch);
-        Err(down())
+        self.inner.seal_here(name, epoch).await
     }
 
     pub fn cache_stats(&self) -> CacheStats {
-        CacheStats { bytes_max: self.inner.options.cache.max_bytes, ..CacheStats::default() }
+        self.inner.cache.stats()
     }
 
-    /// Drops cached chunks until at most `bytes` are held; tells how many bytes went.
+    /// Drops cached entries until at most `bytes` are held; tells how many bytes went.
     pub fn trim_cache(&self, bytes: u64) -> u64 {
-        let _ = bytes;
-        0
+        self.inner.cache.trim(bytes)
     }
 
-    /// Refuses new writes, waits up to `grace` for those under way, then ends the background work.
+    /// Frees idle buffers and closes idle lanes; tells how many bytes went.
+    pub fn trim_idle(&self) -> u64 {
+        self.inner.write_lanes.close();
+        self.inner.read_lanes.close();
+        self.inner.pool.trim()
+    }
+
+    /// One pass of the sweeper, now. The background task does the same by itself.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        self.inner.pass().await
+    }
+
+    /// Uploads under way.
+    pub fn uploads(&self) -> usize {
+        self.inner.uploads.count()
+    }
+
+    /// Refuses new uploads, waits up to `grace` for those under way, then closes what is idle.
     pub async fn drain(&self, grace: Duration) {
-        let _ = grace;
+        self.inner.draining.store(true, Ordering::Release);
+        let until = Instant::now() + grace;
+        while self.inner.uploads.count() > 0 && Instant::now() < until {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+        self.inner.write_lanes.close();
+        self.inner.read_lanes.close();
+        self.inner.meta.close().await;
+        self.inner.wake.notify_one();
     }
 }

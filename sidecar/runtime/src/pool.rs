@@ -1,0 +1,349 @@
+//! Buffers by size class. A lease is filled, frozen into `Bytes`, and its buffer comes back when the last clone is
+//! dropped. Taken = returned + outstanding + kept, always: a leak shows as an old lease with a name.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use prometheus::{IntCounter, IntGauge};
+
+use crate::{
+    budget::{Budget, Permit},
+    metrics::{counter, gauge},
+};
+
+static TAKEN: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("blobstore_sidecar_pool_taken_total", "Buffers leased from the pool."));
+static RETURNED: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("blobstore_sidecar_pool_returned_total", "Buffers given back to the pool."));
+static KEPT: LazyLock<IntGauge> =
+    LazyLock::new(|| gauge("blobstore_sidecar_pool_kept", "Leased buffers that a cache owns for now."));
+static OUTSTANDING: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge("blobstore_sidecar_pool_outstanding", "Leased buffers in use outside the caches.")
+});
+
+#[derive(Debug, Default)]
+struct State {
+    /// Free buffers by capacity.
+    free: BTreeMap<usize, Vec<Vec<u8>>>,
+    free_bytes: u64,
+    /// Outstanding leases, oldest first.
+    leases: BTreeMap<u64, (&'static str, Instant)>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    classes: Vec<usize>,
+    idle_bytes_max: u64,
+    state: Mutex<State>,
+    taken: AtomicU64,
+    returned: AtomicU64,
+    kept: AtomicU64,
+}
+
+/// The pool; clones share it.
+#[derive(Clone, Debug)]
+pub struct Pool(Arc<Inner>);
+
+/// What the pool has done and holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    pub taken: u64,
+    pub returned: u64,
+    /// Owned by a cache.
+    pub kept: u64,
+    /// In use, and not owned by a cache.
+    pub outstanding: u64,
+    pub idle_bytes: u64,
+}
+
+/// A lease that has been out for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldestLease {
+    pub name: &'static str,
+    pub age: Duration,
+}
+
+impl Pool {
+    /// `classes`: capacities that are kept for reuse, at most `idle_bytes_max` together.
+    pub fn new(classes: impl IntoIterator<Item = usize>, idle_bytes_max: u64) -> Self {
+        let mut classes: Vec<usize> = classes.into_iter().collect();
+        classes.sort_unstable();
+        Self(Arc::new(Inner {
+            classes,
+            idle_bytes_max,
+            state: Mutex::default(),
+            taken: AtomicU64::new(0),
+            returned: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
+        }))
+    }
+
+    /// A buffer of `len` bytes with unspecified (but initialised) content. The permit, if any, goes back with it.
+    pub fn lease(&self, len: usize, name: &'static str, permit: Option<Permit>) -> Lease {
+        let inner = &self.0;
+        // A class that would waste more than an eighth is not used: caches count whole buffers.
+        let class = inner.classes.iter().find(|class| **class >= len).copied();
+        let class = class.filter(|class| len >= class - class / 8);
+        let mut state = inner.lock();
+        let id = state.enter(name);
+        let reused = class.and_then(|class| state.free.get_mut(&class)?.pop());
+        if let Some(buffer) = &reused {
+            state.free_bytes -= size(buffer.len());
+        }
+        drop(state);
+        // Zeroed pages come from the kernel as they are; a reused buffer is initialised already.
+        let buffer = reused.unwrap_or_else(|| vec![0; class.unwrap_or(len)]);
+        inner.taken.fetch_add(1, Ordering::Relaxed);
+        TAKEN.inc();
+        OUTSTANDING.inc();
+        let capacity = buffer.len();
+        let mode = Mutex::new(Mode::Outstanding { id, permit });
+        let state = Arc::new(LeaseState { pool: Arc::clone(inner), mode, capacity });
+        Lease { buffer, len, state }
+    }
+
+    pub fn stats(&self) -> PoolStats {
+        let state = self.0.lock();
+        PoolStats {
+            taken: self.0.taken.load(Ordering::Relaxed),
+            returned: self.0.returned.load(Ordering::Relaxed),
+            kept: self.0.kept.load(Ordering::Relaxed),
+            outstanding: u64::try_from(state.leases.len()).unwrap_or(u64::MAX),
+            idle_bytes: state.free_bytes,
+        }
+    }
+
+    /// The lease that has been outstanding for longest.
+    pub fn oldest(&self) -> Option<OldestLease> {
+        let state = self.0.lock();
+        let (name, since) = state.leases.first_key_value()?.1;
+        Some(OldestLease { name, age: since.elapsed() })
+    }
+
+    /// Frees the idle buffers; tells how many bytes went.
+    pub fn trim(&self) -> u64 {
+        let mut state = self.0.lock();
+        state.free.clear();
+        std::mem::take(&mut state.free_bytes)
+    }
+}
+
+impl State {
+    fn enter(&mut self, name: &'static str) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.leases.insert(id, (name, Instant::now()));
+        id
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_back(&self, buffer: Vec<u8>) {
+        let bytes = size(buffer.len());
+        let mut state = self.lock();
+        if self.classes.contains(&buffer.len()) && state.free_bytes + bytes <= self.idle_bytes_max {
+            state.free_bytes += bytes;
+            state.free.entry(buffer.len()).or_default().push(buffer);
+        }
+    }
+}
+
+fn size(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+#[derive(Debug)]
+enum Mode {
+    Outstanding { id: u64, permit: Option<Permit> },
+    Kept,
+    Returned,
+}
+
+/// Where a leased buffer stands; shared by the buffer and by the cache that keeps it.
+#[derive(Debug)]
+pub struct LeaseState {
+    pool: Arc<Inner>,
+    mode: Mutex<Mode>,
+    capacity: usize,
+}
+
+impl LeaseState {
+    /// Bytes that the buffer occupies.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// A cache owns the buffer now: its bytes count there, not in the budget.
+    pub fn keep(&self) {
+        let old = self.swap(Mode::Kept);
+        if let Mode::Outstanding { id, .. } = &old {
+            self.pool.lock().leases.remove(id);
+            OUTSTANDING.dec();
+            self.pool.kept.fetch_add(1, Ordering::Relaxed);
+            KEPT.inc();
+        }
+    }
+
+    /// The cache lets go. Until the last reader is done, the bytes count in the budget again.
+    pub fn release(&self, budget: &Budget) {
+        let mut mode = self.mode.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*mode, Mode::Kept) {
+            self.pool.kept.fetch_sub(1, Ordering::Relaxed);
+            KEPT.dec();
+            OUTSTANDING.inc();
+            let id = self.pool.lock().enter("evicted");
+            *mode = Mode::Outstanding { id, permit: Some(budget.force(size(self.capacity))) };
+        }
+    }
+
+    fn swap(&self, next: Mode) -> Mode {
+        std::mem::replace(&mut *self.mode.lock().unwrap_or_else(PoisonError::into_inner), next)
+    }
+
+    fn returned(&self) {
+        match self.swap(Mode::Returned) {
+            Mode::Outstanding { id, .. } => {
+                self.pool.lock().leases.remove(&id);
+                OUTSTANDING.dec();
+            }
+            Mode::Kept => {
+                self.pool.kept.fetch_sub(1, Ordering::Relaxed);
+                KEPT.dec();
+            }
+            Mode::Returned => return,
+        }
+        self.pool.returned.fetch_add(1, Ordering::Relaxed);
+        RETURNED.inc();
+    }
+}
+
+/// A buffer to be filled.
+#[derive(Debug)]
+pub struct Lease {
+    buffer: Vec<u8>,
+    len: usize,
+    state: Arc<LeaseState>,
+}
+
+impl Lease {
+    /// Counts a buffer that was leased without a permit, over the limit if need be.
+    pub fn account(&mut self, budget: &Budget) {
+        let mut mode = self.state.mode.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Mode::Outstanding { permit, .. } = &mut *mode {
+            *permit = Some(budget.force(size(self.state.capacity)));
+        }
+    }
+
+    /// Shares the buffer. It comes back to the pool when the last clone or slice is dropped.
+    pub fn freeze(self) -> Pooled {
+        let state = Arc::clone(&self.state);
+        Pooled { bytes: Bytes::from_owner(self), state }
+    }
+}
+
+impl AsRef<[u8]> for Lease {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl AsMut<[u8]> for Lease {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[..self.len]
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.state.pool.take_back(std::mem::take(&mut self.buffer));
+        self.state.returned();
+    }
+}
+
+/// Shared bytes in a buffer of exactly our own: fit for a cache.
+#[derive(Clone, Debug)]
+pub struct Pooled {
+    pub bytes: Bytes,
+    pub state: Arc<LeaseState>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pool: &Pool, taken: u64, returned: u64, kept: u64, outstanding: u64) {
+        let stats = pool.stats();
+        assert_eq!(
+            (stats.taken, stats.returned, stats.kept, stats.outstanding),
+            (taken, returned, kept, outstanding)
+        );
+        assert_eq!(taken, returned + kept + outstanding, "nothing is lost");
+    }
+
+    #[test]
+    fn comes_back_with_the_last_clone() {
+        let pool = Pool::new([100], 1000);
+        let mut lease = pool.lease(90, "test", None);
+        lease.as_mut().fill(7);
+        let pooled = lease.freeze();
+        let slice = pooled.bytes.slice(10..20);
+        assert_eq!(pooled.state.capacity(), 100);
+        drop(pooled);
+        check(&pool, 1, 0, 0, 1);
+        assert_eq!(pool.oldest().expect("one is out").name, "test");
+        assert_eq!(&slice[..], &[7; 10]);
+        drop(slice);
+        check(&pool, 1, 1, 0, 0);
+        assert_eq!((pool.stats().idle_bytes, pool.oldest()), (100, None));
+        let again = pool.lease(100, "test", None);
+        assert_eq!((again.as_ref().len(), pool.stats().idle_bytes), (100, 0), "reused");
+    }
+
+    #[test]
+    fn idle_buffers_are_bounded() {
+        let pool = Pool::new([100], 150);
+        let leases = [pool.lease(100, "a", None), pool.lease(100, "b", None), pool.lease(500, "c", None)];
+        drop(leases);
+        check(&pool, 3, 3, 0, 0);
+        assert_eq!(pool.stats().idle_bytes, 100);
+        assert_eq!((pool.trim(), pool.stats().idle_bytes), (100, 0));
+    }
+
+    #[test]
+    fn the_cache_takes_over_the_bytes_and_gives_them_back_to_the_budget() {
+        let pool = Pool::new([100], 1000);
+        let budget = Budget::new(1000);
+        let permit = budget.try_permit(100);
+        let pooled = pool.lease(100, "test", permit).freeze();
+        pooled.state.keep();
+        check(&pool, 1, 0, 1, 0);
+        assert_eq!(budget.used(), 0);
+        let reader = pooled.bytes.clone();
+        pooled.state.release(&budget);
+        drop(pooled);
+        check(&pool, 1, 0, 0, 1);
+        assert_eq!(budget.used(), 100, "a reader still holds what the cache let go");
+        drop(reader);
+        check(&pool, 1, 1, 0, 0);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_buffer_dropped_before_it_is_filled_comes_back() {
+        let pool = Pool::new([100], 1000);
+        drop(pool.lease(100, "cancelled", None));
+        check(&pool, 1, 1, 0, 0);
+    }
+}

@@ -1,0 +1,241 @@
+//! The last step of an upload: one script makes the staged record the object. A reply that got lost is resolved by
+//! stopping the lane and reading the record.
+
+use std::sync::atomic::Ordering;
+
+use blobstore_sidecar_core::{
+    chunk::Layout,
+    etag::ETag,
+    generation::Generation,
+    key,
+    manifest::crc32c,
+    record::{HEAD_BYTES, Head},
+};
+use bytes::Bytes;
+use redis::cmd;
+
+use crate::{
+    BucketInfo, ErrorKind, StoreError,
+    context::{Inner, Target, now_hour, now_ms},
+    engine::{LaneLease, Outgoing, Reply, errors},
+    scripts::{self, Script},
+    uploads::{JournalEntry, UploadState},
+};
+
+/// A staged record that never gets committed ends by itself after this.
+pub(crate) const STAGED_SECONDS: u32 = 120;
+
+/// What must be there for the commit to go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    Any,
+    Absent,
+    Generation(Generation),
+}
+
+impl Want {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Any => b"any",
+            Self::Absent => b"absent",
+            Self::Generation(generation) => &generation.0,
+        }
+    }
+}
+
+/// What a commit said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Committed {
+    /// Done; what was there before.
+    Done(Option<Box<Head>>),
+    /// The condition does not hold any more.
+    Changed,
+    /// The bucket was closed under this epoch.
+    Sealed,
+    /// The journal entry is gone.
+    Swept,
+    /// A chunk or the staged record is not there.
+    Missing,
+    /// The partition's lease is too small: bytes it would need.
+    Quota(u64),
+}
+
+/// Everything a record says about its body.
+#[derive(Clone, Debug)]
+pub(crate) struct Body {
+    pub(crate) layout: Layout,
+    pub(crate) etag: ETag,
+    pub(crate) crc64: u64,
+    pub(crate) tail_crc64: u64,
+    pub(crate) first_crc64: u64,
+    pub(crate) manifest_len: u32,
+}
+
+/// Builds the record: head and headers in one small buffer, the tail as it came.
+pub(crate) fn record_frames(
+    generation: Generation,
+    body: &Body,
+    headers: &[u8],
+    tail: Vec<Bytes>,
+) -> (Head, Vec<Bytes>) {
+    let now = now_ms();
+    let head = Head {
+        generation,
+        layout: body.layout,
+        created_ms: now,
+        modified_ms: now,
+        expires_ms: 0,
+        etag: body.etag,
+        crc64: body.crc64,
+        tail_crc64: body.tail_crc64,
+        first_crc64: body.first_crc64,
+        manifest_len: body.manifest_len,
+        headers_len: u16::try_from(headers.len()).unwrap_or(u16::MAX),
+        headers_crc: crc32c(&[headers]),
+        access_hour: now_hour(),
+    };
+    let mut front = Vec::with_capacity(HEAD_BYTES + headers.len());
+    front.extend_from_slice(&head.encode());
+    front.extend_from_slice(headers);
+    let mut frames = vec![Bytes::from(front)];
+    frames.extend(tail);
+    (head, frames)
+}
+
+/// One call of the commit script.
+#[derive(Debug)]
+pub(crate) struct Commit<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) generation: Generation,
+    pub(crate) size: u64,
+    pub(crate) entry: Option<&'a JournalEntry>,
+    pub(crate) want: Want,
+    pub(crate) bucket: &'a BucketInfo,
+    /// The script checks that chunk 0 is there with this length: it was sent in the same breath.
+    pub(crate) chunk0: Option<u32>,
+}
+
+impl Commit<'_> {
+    pub(crate) fn append(&self, out: &mut Outgoing) {
+        let Target { bucket, name, tag, .. } = self.target;
+        let member = self.entry.map(JournalEntry::member).unwrap_or_default();
+        let reserved = self.entry.map_or(0, |entry| entry.reserved);
+        let mut keys = vec![
+            key::staged(*tag, self.generation),
+            self.target.record(),
+            self.target.names(),
+            key::sums(*tag),
+            key::journal(*tag),
+            key::pending_free(*tag),
+        ];
+        keys.extend(self.chunk0.map(|_| key::chunk(*tag, self.generation, 0)));
+        let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
+        let quota: &[u8] = if self.bucket.quota_bytes.is_some() { b"1" } else { b"0" };
+        let (size, epoch) = (self.size.to_string(), self.bucket.epoch.to_string());
+        let (reserved, chunk0) = (reserved.to_string(), self.chunk0.unwrap_or(0).to_string());
+        let args: [&[u8]; 9] = [
+            member.as_bytes(),
+            bucket.as_str().as_bytes(),
+            name.as_str().as_bytes(),
+            size.as_bytes(),
+            epoch.as_bytes(),
+            quota,
+            reserved.as_bytes(),
+            self.want.bytes(),
+            chunk0.as_bytes(),
+        ];
+        evalsha(out, &scripts::COMMIT, &keys, &args);
+    }
+}
+
+pub(crate) fn evalsha(out: &mut Outgoing, script: &Script, keys: &[&[u8]], args: &[&[u8]]) {
+    let count = keys.len().to_string();
+    let mut all: Vec<&[u8]> = vec![b"EVALSHA", script.hash().as_bytes(), count.as_bytes()];
+    all.extend_from_slice(keys);
+    all.extend_from_slice(args);
+    out.command(&all);
+}
+
+/// Reads the commit script's answer.
+pub(crate) fn committed(reply: Reply) -> Result<Committed, StoreError> {
+    let (word, detail) = words(reply)?;
+    match word.as_str() {
+        "OK" if detail.is_empty() => Ok(Committed::Done(None)),
+        "OK" => Ok(Committed::Done(Head::decode(&detail).ok().map(Box::new))),
+        "CHANGED" => Ok(Committed::Changed),
+        "SEALED" => Ok(Committed::Sealed),
+        "SWEPT" => Ok(Committed::Swept),
+        "MISSING" => Ok(Committed::Missing),
+        "QUOTA" => {
+            let needed = std::str::from_utf8(&detail).ok().and_then(|text| text.parse().ok());
+            needed.map(Committed::Quota).ok_or_else(errors::garbage)
+        }
+        _ => Err(errors::garbage()),
+    }
+}
+
+/// A script's answer: a word, and what goes with it.
+pub(crate) fn words(reply: Reply) -> Result<(String, Vec<u8>), StoreError> {
+    match reply {
+        Reply::Error(text) => Err(errors::reply("run a script", &text)),
+        Reply::Array(items) => {
+            let mut items = items.into_iter();
+            let Some(Reply::Bulk(word)) = items.next() else { return Err(errors::garbage()) };
+            let detail = match items.next() {
+                Some(Reply::Bulk(detail)) => detail,
+                None => Vec::new(),
+                Some(_) => return Err(errors::garbage()),
+            };
+            Ok((String::from_utf8_lossy(&word).into_owned(), detail))
+        }
+        _ => Err(errors::garbage()),
+    }
+}
+
+/// NOSCRIPT: the engine has forgotten our scripts (SCRIPT FLUSH); they are loaded again and the step repeated.
+pub(crate) fn forgotten(reply: &Reply) -> bool {
+    match reply {
+        Reply::Error(text) => text.starts_with("NOSCRIPT"),
+        Reply::Array(items) => items.iter().any(forgotten),
+        _ => false,
+    }
+}
+
+/// Loads the scripts that the lanes call.
+pub(crate) async fn load_scripts(lane: &mut LaneLease) -> Result<(), StoreError> {
+    let mut out = Outgoing::default();
+    for script in [&*scripts::RESERVE, &*scripts::COMMIT] {
+        out.command(&[b"SCRIPT", b"LOAD", script.text.as_bytes()]);
+    }
+    let replies = out.replies;
+    lane.send(&mut out).await?;
+    for _ in 0..replies {
+        if let Reply::Error(text) = lane.reply().await? {
+            return Err(errors::reply("load a script", &text));
+        }
+    }
+    Ok(())
+}
+
+impl Inner {
+    /// The commit's reply got lost. Stops the lane, so that nothing more can happen, and looks.
+    pub(crate) async fn resolve_lost(
+        &self,
+        target: &Target,
+        generation: Generation,
+        state: &UploadState,
+    ) -> Result<bool, StoreError> {
+        let client = state.client_id.swap(0, Ordering::AcqRel);
+        if client != 0 {
+            let kill = cmd("CLIENT").arg("KILL").arg("ID").arg(client).to_owned();
+            let _killed: u64 = self.meta.query("stop a lane", &kill).await?;
+        }
+        let read = cmd("GETRANGE").arg(target.record()).arg(8).arg(23).to_owned();
+        let current: Vec<u8> = self.meta.query("resolve a commit", &read).await?;
+        Ok(current == generation.0)
+    }
+}
+
+pub(crate) fn swept() -> StoreError {
+    StoreError::new(ErrorKind::Swept, "the upload was inactive for too long and has been removed")
+}

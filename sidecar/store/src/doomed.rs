@@ -1,0 +1,141 @@
+//! Replaced and deleted generations: what is known of them, and how their memory comes back in small steps.
+
+use blobstore_sidecar_core::{
+    chunk::CHUNK_BYTES, generation::Generation, key, ledger::Family, partition::PartitionTag, record::Head,
+};
+use redis::{Cmd, cmd};
+
+use crate::{
+    CrashPoint, StoreError,
+    context::Inner,
+    metrics::{DOOMED, FREED},
+};
+
+/// Keys per UNLINK: 16 MiB, a third of a millisecond of the engine's time (1 GB at once blocks it for 22).
+pub(crate) const FREE_BATCH: u32 = 64;
+
+/// A generation that no record names any more; also an entry of `d:{t}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Doomed {
+    pub(crate) tag: PartitionTag,
+    pub(crate) generation: Generation,
+    pub(crate) chunks: u32,
+    pub(crate) last: u32,
+    /// Length of the manifest's value.
+    pub(crate) manifest: u32,
+}
+
+impl Doomed {
+    /// What a replaced record leaves behind; `None`: it had no chunks.
+    pub(crate) fn of(tag: PartitionTag, head: &Head) -> Option<Self> {
+        let Head { generation, layout, manifest_len, .. } = head;
+        (layout.chunks > 0).then_some(Self {
+            tag,
+            generation: *generation,
+            chunks: layout.chunks,
+            last: layout.last,
+            manifest: *manifest_len,
+        })
+    }
+
+    /// As the scripts write it.
+    pub(crate) fn entry(&self) -> String {
+        format!("{}:{}:{}:{}", self.generation, self.chunks, self.last, self.manifest)
+    }
+
+    pub(crate) fn parse(tag: PartitionTag, entry: &str) -> Option<Self> {
+        let mut fields = entry.split(':');
+        let generation = Generation::parse(fields.next()?)?;
+        let mut number = || fields.next()?.parse().ok();
+        Some(Self { tag, generation, chunks: number()?, last: number()?, manifest: number()? })
+    }
+
+    /// Payload bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.chunks.saturating_sub(1)) * u64::from(CHUNK_BYTES) + u64::from(self.last)
+    }
+
+    fn chunk_len(&self, index: u32) -> u32 {
+        if index + 1 == self.chunks { self.last } else { CHUNK_BYTES }
+    }
+}
+
+impl Inner {
+    /// Tells the ledger what a commit or a deletion has put on the list, and whether it can be freed now.
+    pub(crate) fn retire(&self, doomed: Doomed) -> Option<Doomed> {
+        DOOMED.inc();
+        self.ledger.pending_free(i64::try_from(doomed.bytes()).unwrap_or(i64::MAX));
+        let list = key::pending_free(doomed.tag);
+        self.ledger.member_added(Family::PendingFree, list.as_bytes(), doomed.entry().len());
+        self.cache.forget_chunks(doomed.generation, doomed.chunks);
+        self.readers.doom(doomed)
+    }
+
+    /// Frees a generation, in batches; then strikes it off the list. Safe to repeat.
+    pub(crate) async fn free(&self, doomed: &Doomed) -> Result<(), StoreError> {
+        let Doomed { tag, generation, chunks, manifest, last: _ } = *doomed;
+        for from in (0..chunks).step_by(FREE_BATCH as usize) {
+            let batch = from..chunks.min(from + FREE_BATCH);
+            let keys: Vec<String> = batch.map(|index| key::chunk(tag, generation, index)).collect();
+            let removed: u64 = self.meta.query("free chunks", &unlink(&keys)).await?;
+            // All of a batch goes in one command: it is there as a whole, or gone as a whole.
+            if removed > 0 {
+                for (key, index) in keys.iter().zip(from..) {
+                    let len = doomed.chunk_len(index) as usize;
+                    self.ledger.string_removed(Family::Chunk, key.len(), len);
+                }
+            }
+            self.crash_at(CrashPoint::HalfFreed)?;
+        }
+        let manifest_key = key::manifest(tag, generation);
+        let list = key::pending_free(tag);
+        let entry = doomed.entry();
+        let mut last = redis::pipe();
+        last.add_command(unlink(std::slice::from_ref(&manifest_key)));
+        last.add_command(cmd("ZREM").arg(&list).arg(&entry).to_owned());
+        let (manifests, listed): (u64, u64) = self.meta.pipe("free a manifest", &last).await?;
+        if manifests > 0 {
+            self.ledger.string_removed(Family::Manifest, manifest_key.len(), manifest as usize);
+        }
+        if listed > 0 {
+            self.ledger.member_removed(Family::PendingFree, list.as_bytes(), entry.len());
+            self.ledger.pending_free(-i64::try_from(doomed.bytes()).unwrap_or(i64::MAX));
+            FREED.inc();
+        }
+        Ok(())
+    }
+
+    /// Frees now; what does not work out stays on the list for the sweeper.
+    pub(crate) async fn free_or_leave(&self, doomed: Option<Doomed>) {
+        if let Some(doomed) = doomed
+            && let Err(error) = self.free(&doomed).await
+        {
+            tracing::debug!(%error, generation = %doomed.generation, "a generation is left to the sweeper");
+        }
+    }
+}
+
+pub(crate) fn unlink(keys: &[String]) -> Cmd {
+    let mut unlink = cmd("UNLINK");
+    for key in keys {
+        unlink.arg(key);
+    }
+    unlink
+}
+
+#[cfg(test)]
+mod tests {
+    use blobstore_sidecar_core::partition::tag_of;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_what_the_scripts_write() {
+        let tag = tag_of(3, 256);
+        let doomed = Doomed { tag, generation: Generation([7; 16]), chunks: 3, last: 5, manifest: 60 };
+        assert_eq!(doomed.entry(), "07070707070707070707070707070707:3:5:60");
+        assert_eq!(Doomed::parse(tag, &doomed.entry()), Some(doomed.clone()));
+        assert_eq!(doomed.bytes(), 2 * 262_080 + 5);
+        assert_eq!(Doomed::parse(tag, "nonsense"), None);
+    }
+}

@@ -1,0 +1,134 @@
+//! The pool of lanes to one engine: bounded in number, idle ones kept for a while, dead ones dropped.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Lane;
+use crate::{
+    EngineAddress, EngineAuth, ErrorKind, StoreError,
+    metrics::{LANES_BUSY, LANES_CLOSED, LANES_OPENED},
+};
+
+/// Lanes of one kind. The engine reads one at a time; more than this only fills its buffers (256 KiB each).
+pub(crate) const LANES_MAX: usize = 48;
+/// Idle lanes are closed after this: a quiet store holds no connections.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+struct Inner {
+    address: EngineAddress,
+    auth: Option<EngineAuth>,
+    timeout: Duration,
+    wait: Duration,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<(Lane, Instant)>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Lanes(Arc<Inner>);
+
+/// A lane in use. Dropped clean it goes back to the pool, else it is closed.
+#[derive(Debug)]
+pub(crate) struct LaneLease {
+    lane: Option<Lane>,
+    lanes: Lanes,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lanes {
+    pub(crate) fn new(
+        address: EngineAddress,
+        auth: Option<EngineAuth>,
+        timeout: Duration,
+        wait: Duration,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(LANES_MAX));
+        Self(Arc::new(Inner { address, auth, timeout, wait, permits, idle: Mutex::default() }))
+    }
+
+    /// An idle lane, or a new one. Waits while all are in use.
+    pub(crate) async fn take(&self) -> Result<LaneLease, StoreError> {
+        let permit = tokio::time::timeout(self.0.wait, Arc::clone(&self.0.permits).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
+            return Err(StoreError::new(ErrorKind::Busy, "all connections to the engine are in use"));
+        };
+        let lane = match self.idle_lane() {
+            Some(lane) => lane,
+            None => {
+                let lane = Lane::connect(&self.0.address, self.0.auth.as_ref(), self.0.timeout).await?;
+                LANES_OPENED.inc();
+                lane
+            }
+        };
+        LANES_BUSY.inc();
+        Ok(LaneLease { lane: Some(lane), lanes: self.clone(), _permit: permit })
+    }
+
+    /// Somebody waits for a lane: long users should let go for a moment.
+    pub(crate) fn contended(&self) -> bool {
+        self.0.permits.available_permits() == 0
+    }
+
+    /// Closes lanes that have been idle for long.
+    pub(crate) fn prune(&self) {
+        self.lock().retain(|(_, since)| {
+            let keep = since.elapsed() < IDLE_MAX;
+            if !keep {
+                LANES_CLOSED.with_label_values(&["idle"]).inc();
+            }
+            keep
+        });
+    }
+
+    /// Closes all idle lanes.
+    pub(crate) fn close(&self) {
+        let closed = u64::try_from(self.lock().drain(..).count()).unwrap_or(0);
+        LANES_CLOSED.with_label_values(&["shutdown"]).inc_by(closed);
+    }
+
+    fn idle_lane(&self) -> Option<Lane> {
+        loop {
+            let (lane, _) = self.lock().pop()?;
+            if lane.alive() {
+                return Some(lane);
+            }
+            LANES_CLOSED.with_label_values(&["dead"]).inc();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Lane, Instant)>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::ops::Deref for LaneLease {
+    type Target = Lane;
+    fn deref(&self) -> &Lane {
+        #[expect(clippy::expect_used, reason = "only drop takes it")]
+        self.lane.as_ref().expect("a lease holds its lane")
+    }
+}
+
+impl std::ops::DerefMut for LaneLease {
+    fn deref_mut(&mut self) -> &mut Lane {
+        #[expect(clippy::expect_used, reason = "only drop takes it")]
+        self.lane.as_mut().expect("a lease holds its lane")
+    }
+}
+
+impl Drop for LaneLease {
+    fn drop(&mut self) {
+        LANES_BUSY.dec();
+        if let Some(lane) = self.lane.take() {
+            if lane.clean() {
+                self.lanes.lock().push((lane, Instant::now()));
+            } else {
+                LANES_CLOSED.with_label_values(&["unfinished"]).inc();
+            }
+        }
+    }
+}

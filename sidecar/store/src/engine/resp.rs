@@ -1,0 +1,231 @@
+//! The engine's protocol (RESP2), as much as the bulk lane needs: commands out, small replies in.
+
+use bytes::Bytes;
+
+/// Deepest nesting of a reply. EXEC of a script that returns an array is 2.
+const DEPTH_MAX: u8 = 4;
+/// Longest array of a reply on a lane.
+const ITEMS_MAX: i64 = 1024;
+
+/// A reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Status(String),
+    Error(String),
+    Int(i64),
+    Bulk(Vec<u8>),
+    Nil,
+    Array(Vec<Reply>),
+}
+
+/// What the bytes so far are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// A whole reply and its length.
+    Whole(Reply, usize),
+    More,
+    Garbage,
+}
+
+/// Reads one reply from the front of `bytes`.
+pub(crate) fn parse(bytes: &[u8]) -> Parsed {
+    let mut at = 0;
+    match parse_at(bytes, &mut at, DEPTH_MAX) {
+        Ok(Some(reply)) => Parsed::Whole(reply, at),
+        Ok(None) => Parsed::More,
+        Err(()) => Parsed::Garbage,
+    }
+}
+
+fn parse_at(bytes: &[u8], at: &mut usize, depth: u8) -> Result<Option<Reply>, ()> {
+    let Some((kind, line)) = line(bytes, at)? else { return Ok(None) };
+    let text = || String::from_utf8_lossy(line).into_owned();
+    match kind {
+        b'+' => Ok(Some(Reply::Status(text()))),
+        b'-' => Ok(Some(Reply::Error(text()))),
+        b':' => Ok(Some(Reply::Int(number(line)?))),
+        b'_' => Ok(Some(Reply::Nil)),
+        b'$' => match number(line)? {
+            -1 => Ok(Some(Reply::Nil)),
+            len => {
+                let len = usize::try_from(len).map_err(|_| ())?;
+                let end = at.checked_add(len).ok_or(())?;
+                let Some(value) = bytes.get(*at..end) else { return Ok(None) };
+                let Some(tail) = bytes.get(end..end + 2) else { return Ok(None) };
+                if tail != b"\r\n" {
+                    return Err(());
+                }
+                *at = end + 2;
+                Ok(Some(Reply::Bulk(value.to_vec())))
+            }
+        },
+        b'*' => match number(line)? {
+            -1 => Ok(Some(Reply::Nil)),
+            count if (0..=ITEMS_MAX).contains(&count) && depth > 0 => {
+                let mut items = Vec::new();
+                for _ in 0..count {
+                    let Some(item) = parse_at(bytes, at, depth - 1)? else { return Ok(None) };
+                    items.push(item);
+                }
+                Ok(Some(Reply::Array(items)))
+            }
+            _ => Err(()),
+        },
+        _ => Err(()),
+    }
+}
+
+/// Longest line we accept: an error with its message.
+const LINE_BYTES_MAX: usize = 4096;
+
+type Line<'a> = (u8, &'a [u8]);
+
+fn line<'a>(bytes: &'a [u8], at: &mut usize) -> Result<Option<Line<'a>>, ()> {
+    let rest = bytes.get(*at..).unwrap_or_default();
+    let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else {
+        return if rest.len() > LINE_BYTES_MAX { Err(()) } else { Ok(None) };
+    };
+    let (kind, line) = rest.get(..end).and_then(<[u8]>::split_first).ok_or(())?;
+    *at += end + 2;
+    Ok(Some((*kind, line)))
+}
+
+fn number(line: &[u8]) -> Result<i64, ()> {
+    std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(())
+}
+
+/// The header of a bulk reply: `Ok(None)` if it is not complete, `Err` if the reply is something else.
+pub(crate) fn bulk_header(bytes: &[u8]) -> Result<Option<(usize, usize)>, ()> {
+    let mut at = 0;
+    match line(bytes, &mut at)? {
+        None if bytes.first().is_none_or(|kind| *kind == b'$') => Ok(None),
+        Some((b'$', len)) => usize::try_from(number(len)?).map(|len| Some((len, at))).map_err(|_| ()),
+        _ => Err(()),
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// A run of `scratch`.
+    Own(std::ops::Range<usize>),
+    Shared(Bytes),
+}
+
+/// Commands on their way out: headers in one small buffer, payload as the caller's own `Bytes`.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) parts: Vec<Part>,
+    /// Replies that will come.
+    pub(crate) replies: u32,
+    own_from: usize,
+}
+
+impl Outgoing {
+    pub(crate) fn command(&mut self, args: &[&[u8]]) {
+        self.start(args.len());
+        for arg in args {
+            self.arg(arg);
+        }
+    }
+
+    /// `SET key value [EX seconds]`, the value as it lies in its frames.
+    pub(crate) fn set(&mut self, key: &str, value: &[Bytes], expire_seconds: Option<u32>) {
+        let len: usize = value.iter().map(Bytes::len).sum();
+        self.start(if expire_seconds.is_some() { 5 } else { 3 });
+        self.arg(b"SET");
+        self.arg(key.as_bytes());
+        self.scratch.extend_from_slice(format!("${len}\r\n").as_bytes());
+        self.flush_own();
+        self.parts.extend(value.iter().filter(|frame| !frame.is_empty()).cloned().map(Part::Shared));
+        self.scratch.extend_from_slice(b"\r\n");
+        if let Some(seconds) = expire_seconds {
+            self.arg(b"EX");
+            self.arg(seconds.to_string().as_bytes());
+        }
+    }
+
+    fn start(&mut self, args: usize) {
+        self.replies += 1;
+        self.scratch.extend_from_slice(format!("*{args}\r\n").as_bytes());
+    }
+
+    fn arg(&mut self, arg: &[u8]) {
+        self.scratch.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        self.scratch.extend_from_slice(arg);
+        self.scratch.extend_from_slice(b"\r\n");
+    }
+
+    fn flush_own(&mut self) {
+        if self.own_from < self.scratch.len() {
+            self.parts.push(Part::Own(self.own_from..self.scratch.len()));
+            self.own_from = self.scratch.len();
+        }
+    }
+
+    /// All runs of bytes, in order.
+    pub(crate) fn slices(&mut self) -> Vec<&[u8]> {
+        self.flush_own();
+        let scratch = &self.scratch;
+        self.parts
+            .iter()
+            .map(|part| match part {
+                Part::Own(range) => scratch.get(range.clone()).unwrap_or_default(),
+                Part::Shared(bytes) => bytes,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(bytes: &[u8], want: Parsed) {
+        assert_eq!(parse(bytes), want, "{}", String::from_utf8_lossy(bytes));
+    }
+
+    #[test]
+    fn replies() {
+        check(b"+OK\r\n", Parsed::Whole(Reply::Status("OK".into()), 5));
+        check(b"-ERR x\r\n:1\r\n", Parsed::Whole(Reply::Error("ERR x".into()), 8));
+        check(b":-5\r\n", Parsed::Whole(Reply::Int(-5), 5));
+        check(b"$-1\r\n", Parsed::Whole(Reply::Nil, 5));
+        check(b"$3\r\na\r\n\r\n", Parsed::Whole(Reply::Bulk(b"a\r\n".to_vec()), 9));
+        let nested = Reply::Array(vec![Reply::Array(vec![Reply::Int(1)]), Reply::Nil]);
+        check(b"*2\r\n*1\r\n:1\r\n$-1\r\n", Parsed::Whole(nested, 17));
+        for bad in [&b"$3\r\nabcd\r\n"[..], b"?\r\n", b"\r\n", b":x\r\n", b"$-2\r\n", b"*9999999\r\n"] {
+            check(bad, Parsed::Garbage);
+        }
+    }
+
+    #[test]
+    fn commands_keep_payload_as_it_is() {
+        let payload = Bytes::from_static(b"payload");
+        let mut out = Outgoing::default();
+        out.command(&[b"GET", b"k"]);
+        out.set("key", &[payload.slice(..3), payload.slice(3..)], Some(60));
+        assert_eq!(out.replies, 2);
+        let slices = out.slices();
+        assert!(slices.iter().any(|slice| slice.as_ptr() == payload.as_ptr()), "not copied");
+        assert_eq!(
+            slices.concat(),
+            b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*5\r\n$3\r\nSET\r\n$3\r\nkey\r\n$7\r\npayload\r\n$2\r\nEX\r\n$2\r\n60\r\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = parse(&bytes);
+            let _ = bulk_header(&bytes);
+        }
+
+        #[test]
+        fn a_cut_reply_is_incomplete(cut in 0_usize..17) {
+            prop_assert_eq!(parse(&b"*2\r\n*1\r\n:1\r\n$-1\r\n"[..cut]), Parsed::More);
+        }
+    }
+}

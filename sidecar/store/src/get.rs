@@ -1,0 +1,241 @@
+//! Reading: records through the cache, bodies as streams, and the read rule before the first byte goes out.
+
+use std::sync::{Arc, PoisonError};
+
+use blobstore_sidecar_core::{
+    key,
+    manifest::Manifest,
+    precondition::{Access, Current, Outcome},
+    record::{HEAD_BYTES, Head, Record, decode_headers},
+};
+use blobstore_sidecar_runtime::{
+    authority::Tenure,
+    pool::{Lease, Pooled},
+};
+use futures::{StreamExt, stream};
+use redis::cmd;
+
+use crate::{
+    BlobStream, ErrorKind, GetOutcome, GetRequest, HeadRequest, ObjectMeta, StoreError,
+    context::{Inner, Target, now_hour},
+    engine::{Outgoing, Value, errors},
+    metrics::{CHECKSUM_FAILED, CHUNKS_MISSING},
+    record_entry::RecordEntry,
+    stream::Source,
+};
+
+/// Tries of a read whose object is replaced under it before the first byte. Each try saw a newer object.
+const READ_TRIES_MAX: u32 = 8;
+/// First read of a HEAD: the fixed part and the headers of nearly every object.
+const HEAD_READ_BYTES: usize = 1024;
+/// Objects whose access hour waits to be written. More than this are written at the next read.
+const TOUCHED_MAX: usize = 4096;
+
+impl Inner {
+    pub(crate) async fn get(self: &Arc<Self>, request: GetRequest) -> Result<GetOutcome, StoreError> {
+        let target = self.target(&request.bucket, &request.name);
+        let tenure = self.owned(target.tag.slot())?;
+        let mut damage = None;
+        for _ in 0..READ_TRIES_MAX {
+            let entry = match self.record(&target, &tenure).await {
+                Ok(Some(entry)) => entry,
+                Ok(None) => return Err(self.absent(&target, &tenure).await),
+                Err(error) if error.kind == ErrorKind::Damaged => {
+                    damage = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let meta = entry.meta();
+            conditions(&request.conditions, &meta)?;
+            let (range, partial) = range_of(&request, &meta)?;
+            self.touch(&target, &entry);
+            let mut source = Source::new(Arc::clone(self), &target, Arc::clone(&entry), range.clone());
+            let first = match source.next().await {
+                // The object was replaced and freed since its record was read: read that again.
+                Err(error) if error.kind == ErrorKind::Damaged => {
+                    self.cache.invalidate_record(&target.cache_key);
+                    damage = Some(error);
+                    continue;
+                }
+                first => first?,
+            };
+            self.authority.may_read(&tenure).await?;
+            let remaining = range.end - range.start;
+            let rest = stream::unfold(source, |mut source| async move {
+                match source.next().await {
+                    Ok(Some(bytes)) => Some((Ok(bytes), source)),
+                    Ok(None) => None,
+                    Err(error) => {
+                        source.stop();
+                        Some((Err(error), source))
+                    }
+                }
+            });
+            let source = Box::pin(stream::iter(first.map(Ok)).chain(rest));
+            return Ok(GetOutcome { meta, range, partial, body: BlobStream { remaining, source } });
+        }
+        CHUNKS_MISSING.inc();
+        Err(damage.unwrap_or_else(errors::garbage))
+    }
+
+    pub(crate) async fn head(&self, request: &HeadRequest) -> Result<ObjectMeta, StoreError> {
+        let target = self.target(&request.bucket, &request.name);
+        let tenure = self.owned(target.tag.slot())?;
+        let meta = match self.cached(&target, &tenure) {
+            Some(entry) => entry.meta(),
+            None => match self.read_head(&target).await? {
+                Some(meta) => meta,
+                None => return Err(self.absent(&target, &tenure).await),
+            },
+        };
+        conditions(&request.conditions, &meta)?;
+        self.authority.may_read(&tenure).await?;
+        Ok(meta)
+    }
+
+    /// The fixed part of a record, from the cache or the engine.
+    pub(crate) async fn head_of(&self, target: &Target, tenure: &Tenure) -> Result<Option<Head>, StoreError> {
+        if let Some(entry) = self.cached(target, tenure) {
+            return Ok(Some(entry.record.head.clone()));
+        }
+        let read = cmd("GETRANGE").arg(target.record()).arg(0).arg(HEAD_BYTES - 1).to_owned();
+        let bytes: Vec<u8> = self.meta.query("read a record's head", &read).await?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        Head::decode(&bytes).map(Some).map_err(|error| damaged("record", error))
+    }
+
+    /// Head and headers without the body.
+    async fn read_head(&self, target: &Target) -> Result<Option<ObjectMeta>, StoreError> {
+        let mut len = HEAD_READ_BYTES;
+        loop {
+            let read = cmd("GETRANGE").arg(target.record()).arg(0).arg(len - 1).to_owned();
+            let bytes: Vec<u8> = self.meta.query("read a record's head", &read).await?;
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            let head = Head::decode(&bytes).map_err(|error| damaged("record", error))?;
+            let needed = HEAD_BYTES + usize::from(head.headers_len);
+            if bytes.len() >= needed {
+                let attributes = decode_headers(&head, &bytes).map_err(|error| damaged("record", error))?;
+                return Ok(Some(ObjectMeta::of(&head, Arc::new(attributes))));
+            }
+            if len >= needed {
+                return Err(damaged("record", "it ends early"));
+            }
+            len = needed;
+        }
+    }
+
+    fn cached(&self, target: &Target, tenure: &Tenure) -> Option<Arc<RecordEntry>> {
+        let entry = self.cache.record(&target.cache_key)?;
+        if entry.tenure == *tenure {
+            return Some(entry);
+        }
+        self.cache.invalidate_record(&target.cache_key);
+        None
+    }
+
+    /// The record, checked, with the checksums of its chunks.
+    async fn record(&self, target: &Target, tenure: &Tenure) -> Result<Option<Arc<RecordEntry>>, StoreError> {
+        if let Some(entry) = self.cached(target, tenure) {
+            return Ok(Some(entry));
+        }
+        let version = self.cache.version(&target.cache_key);
+        let mut lane = self.read_lanes.take().await?;
+        let mut out = Outgoing::default();
+        out.command(&[b"GET", target.record().as_bytes()]);
+        lane.send(&mut out).await?;
+        let value = match lane.value(None, &self.pool, "record").await? {
+            Value::Absent => return Ok(None),
+            Value::Wrong => return Err(errors::garbage()),
+            Value::Present(lease) => self.held(lease),
+        };
+        let record = Record::decode(&value.bytes).map_err(|error| damaged("record", error))?;
+        let crcs = match record.head.layout.chunks {
+            0 => Vec::new(),
+            1 => vec![record.head.first_crc64],
+            chunks => {
+                let mut out = Outgoing::default();
+                out.command(&[b"GET", key::manifest(target.tag, record.head.generation).as_bytes()]);
+                lane.send(&mut out).await?;
+                let Value::Present(manifest) = lane.value(None, &self.pool, "manifest").await? else {
+                    return Err(StoreError::new(ErrorKind::Damaged, "the object's manifest is missing"));
+                };
+                let manifest =
+                    Manifest::decode(manifest.as_ref()).map_err(|error| damaged("manifest", error))?;
+                let crcs = manifest.crcs.unwrap_or_default();
+                if crcs.len() != chunks as usize || manifest.generation != record.head.generation {
+                    return Err(damaged("manifest", "it belongs to another body"));
+                }
+                crcs
+            }
+        };
+        drop(lane);
+        let entry = Arc::new(RecordEntry::new(record, value, crcs, tenure.clone()));
+        self.cache.insert_record(&target.cache_key, &target.cache_bucket, Arc::clone(&entry), version);
+        Ok(Some(entry))
+    }
+
+    /// A value that was read before its length was known: its bytes count from now on.
+    fn held(&self, mut lease: Lease) -> Pooled {
+        lease.account(&self.budget);
+        lease.freeze()
+    }
+
+    /// Nothing there: is it the object or the bucket that is missing?
+    async fn absent(&self, target: &Target, tenure: &Tenure) -> StoreError {
+        if let Err(withheld) = self.authority.may_read(tenure).await {
+            return withheld.into();
+        }
+        match self.bucket(&target.bucket, false).await {
+            Ok(_) => target.not_found(),
+            Err(error) => error,
+        }
+    }
+
+    /// Remembers, once an hour and only where objects are evicted, that this one is in use.
+    fn touch(&self, target: &Target, entry: &RecordEntry) {
+        if self.options.evict && entry.touch(now_hour()) {
+            let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+            if touched.len() < TOUCHED_MAX {
+                touched.push((target.tag, target.record(), entry.record.head.generation));
+            }
+        }
+    }
+}
+
+/// What was read is not what was written.
+pub(crate) fn damaged(what: &'static str, why: impl std::fmt::Display) -> StoreError {
+    CHECKSUM_FAILED.with_label_values(&[what]).inc();
+    StoreError::new(ErrorKind::Damaged, format!("the object's {what} is damaged: {why}"))
+}
+
+fn conditions(
+    conditions: &blobstore_sidecar_core::precondition::Conditions,
+    meta: &ObjectMeta,
+) -> Result<(), StoreError> {
+    let current = Current { etag: &meta.etag, modified_ms: meta.modified_ms };
+    let (kind, message) = match conditions.evaluate(Access::Read, Some(current)) {
+        Outcome::Proceed => return Ok(()),
+        Outcome::NotModified => (ErrorKind::NotModified, "the client's copy is current"),
+        Outcome::Failed => (ErrorKind::Precondition, "the object does not meet the condition"),
+    };
+    let mut error = StoreError::new(kind, message);
+    error.current = Some(Box::new(meta.clone()));
+    Err(error)
+}
+
+fn range_of(request: &GetRequest, meta: &ObjectMeta) -> Result<(std::ops::Range<u64>, bool), StoreError> {
+    let current = Current { etag: &meta.etag, modified_ms: meta.modified_ms };
+    let applies = request.if_range.as_ref().is_none_or(|if_range| if_range.holds(current));
+    match request.range.filter(|_| applies) {
+        None => Ok((0..meta.size, false)),
+        Some(range) => range.resolve(meta.size).map(|range| (range, true)).ok_or_else(|| {
+            let kind = ErrorKind::RangeNotSatisfiable { size: meta.size };
+            StoreError::new(kind, format!("the range lies outside the object's {} bytes", meta.size))
+        }),
+    }
+}

@@ -1,0 +1,53 @@
+//! Counters of the data path. Pairs (started/ended, taken/returned, inserted/evicted) balance when nothing leaks.
+
+use std::sync::LazyLock;
+
+use blobstore_sidecar_runtime::metrics::{counter, counter_vec, gauge};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
+
+macro_rules! metric {
+    ($name:ident: $kind:ty = $make:ident($($argument:expr),+)) => {
+        pub(crate) static $name: LazyLock<$kind> = LazyLock::new(|| $make($($argument),+));
+    };
+}
+
+metric!(BYTES_COPIED: IntCounter = counter(
+    "blobstore_sidecar_bytes_copied_total", "Payload bytes copied in user space."));
+metric!(BYTES_IN: IntCounter = counter("blobstore_sidecar_bytes_in_total", "Payload bytes of uploads."));
+metric!(BYTES_OUT: IntCounter = counter("blobstore_sidecar_bytes_out_total", "Payload bytes of downloads."));
+metric!(LANES_OPENED: IntCounter = counter(
+    "blobstore_sidecar_lanes_opened_total", "Payload connections to the engine opened."));
+metric!(LANES_CLOSED: IntCounterVec = counter_vec(
+    "blobstore_sidecar_lanes_closed_total", "Payload connections closed, by reason.", &["reason"]));
+metric!(LANES_BUSY: IntGauge = gauge("blobstore_sidecar_lanes_busy", "Payload connections in use."));
+metric!(CACHE_HITS: IntCounterVec = counter_vec(
+    "blobstore_sidecar_cache_hits_total", "Lookups answered by the cache, by kind.", &["kind"]));
+metric!(CACHE_MISSES: IntCounterVec = counter_vec(
+    "blobstore_sidecar_cache_misses_total", "Lookups that went to the engine, by kind.", &["kind"]));
+metric!(CACHE_INSERTED: IntCounter = counter("blobstore_sidecar_cache_inserted_total", "Entries put into the cache."));
+metric!(CACHE_EVICTED: IntCounterVec = counter_vec(
+    "blobstore_sidecar_cache_evicted_total", "Entries that left the cache, by reason.", &["reason"]));
+metric!(CACHE_SKIPPED: IntCounter = counter(
+    "blobstore_sidecar_cache_skipped_total", "Entries not cached: too large, or over the bucket's share."));
+metric!(CACHE_BYTES: IntGauge = gauge("blobstore_sidecar_cache_bytes", "Bytes held by the cache."));
+metric!(FILLS_SHARED: IntCounter = counter(
+    "blobstore_sidecar_cache_fills_shared_total", "Reads that another reader's fill answered."));
+metric!(UPLOADS_STARTED: IntCounter = counter("blobstore_sidecar_uploads_started_total", "Uploads begun."));
+metric!(UPLOADS_ENDED: IntCounterVec = counter_vec(
+    "blobstore_sidecar_uploads_ended_total", "Uploads ended, by result.", &["result"]));
+metric!(DOWNLOADS_STARTED: IntCounter = counter("blobstore_sidecar_downloads_started_total", "Downloads begun."));
+metric!(DOWNLOADS_ENDED: IntCounter = counter("blobstore_sidecar_downloads_ended_total", "Downloads ended."));
+metric!(DOOMED: IntCounter = counter(
+    "blobstore_sidecar_generations_doomed_total", "Replaced or deleted generations handed over to be freed."));
+metric!(FREED: IntCounter = counter("blobstore_sidecar_generations_freed_total", "Generations freed."));
+metric!(SWEPT: IntCounter = counter("blobstore_sidecar_uploads_swept_total", "Abandoned uploads swept."));
+metric!(READERS_CUT: IntCounter = counter(
+    "blobstore_sidecar_readers_cut_total", "Readers cut because they delayed a free."));
+metric!(CHECKSUM_FAILED: IntCounterVec = counter_vec(
+    "blobstore_sidecar_checksum_failed_total", "Checksums that did not match, by what was read.", &["what"]));
+metric!(CHUNKS_MISSING: IntCounter = counter(
+    "blobstore_sidecar_chunks_missing_total", "Chunks that a record names and the engine does not have."));
+metric!(EVICTED_OBJECTS: IntCounter = counter(
+    "blobstore_sidecar_objects_evicted_total", "Objects evicted from a store that is a cache."));
+metric!(REFUSED: IntCounterVec = counter_vec(
+    "blobstore_sidecar_uploads_refused_total", "Uploads refused before their body was read, by reason.", &["reason"]));

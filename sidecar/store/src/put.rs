@@ -1,0 +1,283 @@
+//! Uploads. Up to 16 KiB: one transaction. Up to a chunk: one pipeline. Larger: reserve, manifest, chunks in order,
+//! commit. Success is answered only after the in-sync replicas hold the commit.
+
+use std::{
+    fmt::Display,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use blobstore_sidecar_core::{
+    chunk::INLINE_BYTES_MAX,
+    etag::ETag,
+    ledger::Family,
+    precondition::{Access, Current, Outcome},
+    record::Head,
+};
+use blobstore_sidecar_runtime::{authority::Tenure, tasks};
+use bytes::Bytes;
+use futures::Stream;
+
+use crate::{
+    BucketInfo, CrashPoint, ErrorKind, PutOutcome, PutRequest, StoreError,
+    body::{BodyLimits, Intake, Piece, Pulled},
+    commit::{Committed, Want, swept},
+    context::{Inner, Target},
+    doomed::Doomed,
+    memory::Admission,
+    uploads::{JournalEntry, UploadGuard},
+};
+
+mod large;
+mod small;
+
+/// Tries of a conditional write whose object changes under it. Each loser saw another one win.
+const COMMIT_TRIES_MAX: u32 = 8;
+
+/// One upload under way.
+pub(crate) struct Upload {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) request: Arc<PutRequest>,
+    pub(crate) target: Target,
+    pub(crate) tenure: Tenure,
+    pub(crate) bucket: BucketInfo,
+    pub(crate) headers: Vec<u8>,
+    pub(crate) want: Want,
+    pub(crate) admission: Admission,
+    pub(crate) guard: UploadGuard,
+}
+
+/// What the whole body turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sums {
+    pub(crate) crc64: u64,
+    pub(crate) md5: Option<[u8; 16]>,
+}
+
+impl Inner {
+    pub(crate) async fn put<S, E>(
+        self: &Arc<Self>,
+        request: PutRequest,
+        body: S,
+    ) -> Result<PutOutcome, StoreError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send,
+        E: Display + Send,
+    {
+        if self.draining.load(Ordering::Acquire) {
+            return Err(StoreError::new(ErrorKind::Busy, "this pod is shutting down: retry in a moment"));
+        }
+        let request = Arc::new(request);
+        let mut upload = self.begin(&request).await?;
+        let limits = &self.options.limits;
+        let body_limits = BodyLimits {
+            declared: request.declared_len,
+            bytes_max: limits.body_bytes_max,
+            idle: Duration::from_secs(limits.body_idle_seconds),
+            permit_wait: Duration::from_millis(limits.admission_wait_ms),
+        };
+        let md5 =
+            (request.want_md5_etag || request.content_md5.is_some()).then_some(request.content_md5.is_some());
+        let body = pin!(body);
+        let mut intake = Intake::new(body, body_limits, &self.budget, &self.pool, md5);
+        let first = gather(&mut intake).await?;
+        let step = if first.last {
+            upload.sums(intake.crc64, intake.md5()).map(|sums| Step::Small(first, sums))
+        } else {
+            upload.stream(first, &mut intake).await.map(|large| Step::Large(Box::new(large)))
+        };
+        match step {
+            // A commit that has begun is seen through, or what a client that leaves had changed would be unknown.
+            Ok(step) => tasks::spawn("commit", upload.complete(step)).await.unwrap_or_else(|error| {
+                Err(StoreError::new(ErrorKind::Protocol, "the commit ended unexpectedly").caused_by(error))
+            }),
+            Err(error) => Err(upload.give_up(error).await),
+        }
+    }
+
+    async fn begin(self: &Arc<Self>, request: &Arc<PutRequest>) -> Result<Upload, StoreError> {
+        let target = self.target(&request.bucket, &request.name);
+        let tenure = self.owned(target.tag.slot())?;
+        let body_bytes_max = self.options.limits.body_bytes_max;
+        if let Some(len) = request.declared_len.filter(|len| *len > body_bytes_max) {
+            let message = format!("a body of {len} bytes is larger than the {body_bytes_max} bytes allowed");
+            return Err(StoreError::new(ErrorKind::TooLarge, message));
+        }
+        let Some(headers) = request.attributes.encode() else {
+            let message = "the object's headers and metadata are larger than 8 KiB together";
+            return Err(StoreError::new(ErrorKind::TooLarge, message));
+        };
+        let bucket = self.bucket(&request.bucket, false).await?;
+        let want = self.want(request, &target, &tenure).await?;
+        let admission = self.admit(request.declared_len).await?;
+        let entry = JournalEntry {
+            generation: self.new_generation(),
+            declared: request.declared_len,
+            reserved: 0,
+            bucket: request.bucket.as_str().into(),
+            name: request.name.as_str().into(),
+        };
+        let guard = self.uploads.begin(target.tag, entry);
+        let (inner, request) = (Arc::clone(self), Arc::clone(request));
+        Ok(Upload { inner, request, target, tenure, bucket, headers, want, admission, guard })
+    }
+
+    /// Conditions are decided here, against the record as it is; the commit only checks that it still is that one.
+    async fn want(&self, request: &PutRequest, target: &Target, tenure: &Tenure) -> Result<Want, StoreError> {
+        if request.conditions.is_empty() {
+            return Ok(Want::Any);
+        }
+        let head = self.head_of(target, tenure).await?;
+        let current = head.as_ref().map(|head| Current { etag: &head.etag, modified_ms: head.modified_ms });
+        match request.conditions.evaluate(Access::Write, current) {
+            Outcome::Proceed => Ok(head.map_or(Want::Absent, |head| Want::Generation(head.generation))),
+            Outcome::NotModified | Outcome::Failed => Err(StoreError::new(
+                ErrorKind::Precondition,
+                match &head {
+                    Some(head) => {
+                        format!("the object exists with ETag {} and does not meet the condition", head.etag)
+                    }
+                    None => "the object does not exist".into(),
+                },
+            )),
+        }
+    }
+}
+
+/// What is left to do once the body is in hand, or in the engine.
+enum Step {
+    Small(Piece, Sums),
+    Large(Box<large::Large>),
+}
+
+/// Reads the body up to one whole piece.
+async fn gather<S, E>(intake: &mut Intake<'_, S>) -> Result<Piece, StoreError>
+where
+    S: Stream<Item = Result<Bytes, E>>,
+    E: Display,
+{
+    while !intake.complete() {
+        if let Pulled::End = intake.pull(None).await? {
+            break;
+        }
+    }
+    Ok(intake.cut())
+}
+
+impl Upload {
+    async fn complete(mut self, step: Step) -> Result<PutOutcome, StoreError> {
+        let done = match step {
+            Step::Small(piece, sums) if piece.len as usize <= INLINE_BYTES_MAX => {
+                self.put_inline(piece, sums).await
+            }
+            Step::Small(piece, sums) => self.put_single(piece, sums).await,
+            Step::Large(large) => self.commit_large(&large).await,
+        };
+        match done {
+            Ok((head, old)) => self.finish(&head, old).await,
+            Err(error) => Err(self.give_up(error).await),
+        }
+    }
+
+    /// Checks the client's MD5 and chooses the ETag's source.
+    pub(crate) fn sums(&self, crc64: u64, md5: Option<[u8; 16]>) -> Result<Sums, StoreError> {
+        if let Some(want) = self.request.content_md5
+            && md5 != Some(want)
+        {
+            return Err(StoreError::new(ErrorKind::BadDigest, "the body does not match its Content-MD5"));
+        }
+        Ok(Sums { crc64, md5: md5.filter(|_| self.request.want_md5_etag) })
+    }
+
+    pub(crate) fn etag(&self, sums: Sums) -> ETag {
+        sums.md5.map_or(ETag::of(self.guard.entry.generation), ETag::Md5)
+    }
+
+    /// What to do with a commit that did not go through. `Ok(())`: try again.
+    pub(crate) async fn refused(&mut self, committed: Committed, attempt: u32) -> Result<(), StoreError> {
+        if attempt >= COMMIT_TRIES_MAX {
+            return Err(StoreError::new(ErrorKind::Busy, "the object changes too often: retry in a moment"));
+        }
+        match committed {
+            Committed::Changed => {
+                self.want = self.inner.want(&self.request, &self.target, &self.tenure).await?;
+                Ok(())
+            }
+            Committed::Sealed => self.reopen().await,
+            Committed::Quota(needed) => self.inner.lease(&self.bucket, &self.target, needed).await,
+            Committed::Swept => Err(swept()),
+            Committed::Missing => {
+                Err(StoreError::new(ErrorKind::EngineDown, "the engine lost what was uploaded: retry"))
+            }
+            Committed::Done(_) => Ok(()),
+        }
+    }
+
+    /// The bucket was closed. If it is still the same bucket, its deletion did not come to pass.
+    pub(crate) async fn reopen(&mut self) -> Result<(), StoreError> {
+        let fresh = self.inner.bucket(&self.request.bucket, true).await?;
+        if fresh.created_ms != self.bucket.created_ms || fresh.epoch <= self.bucket.epoch {
+            let message = format!("bucket {} is being deleted", self.request.bucket);
+            return Err(StoreError::new(ErrorKind::NoSuchBucket, message));
+        }
+        self.bucket = fresh;
+        Ok(())
+    }
+
+    /// The tenure and the engine under which the upload began must still hold.
+    pub(crate) fn still_owner(&self) -> Result<(), StoreError> {
+        if self.inner.owned(self.target.tag.slot())? == self.tenure {
+            return Ok(());
+        }
+        Err(StoreError::new(ErrorKind::Withheld, "the shard changed hands during the upload: retry"))
+    }
+
+    /// After the commit: caches and ledger learn of it, replicas acknowledge, the old generation is freed.
+    async fn finish(mut self, head: &Head, old: Option<Box<Head>>) -> Result<PutOutcome, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.guard.finish("stored");
+        inner.cache.invalidate_record(&self.target.cache_key);
+        self.account(head, old.as_deref());
+        inner.crash_at(CrashPoint::Committed)?;
+        let doomed = old.as_deref().and_then(|old| Doomed::of(self.target.tag, old));
+        let free = doomed.and_then(|doomed| inner.retire(doomed));
+        let acknowledged = inner.authority.acknowledged(&self.tenure);
+        let (acknowledged, ()) = tokio::join!(acknowledged, inner.free_or_leave(free));
+        acknowledged?;
+        Ok(PutOutcome {
+            etag: head.etag,
+            generation: head.generation,
+            size: head.layout.size(),
+            modified_ms: head.modified_ms,
+            crc64: head.crc64,
+            created: old.is_none(),
+        })
+    }
+
+    fn account(&self, head: &Head, old: Option<&Head>) {
+        let ledger = &self.inner.ledger;
+        let key_len = self.target.record().len();
+        match old {
+            Some(old) => ledger.string_removed(Family::Record, key_len, old.value_len()),
+            None => {
+                let names = self.target.names();
+                ledger.member_added(Family::Names, names.as_bytes(), self.target.name.as_str().len());
+            }
+        }
+        ledger.string_added(Family::Record, key_len, head.value_len());
+    }
+
+    /// Undoes what is there, now if the engine answers, else by the sweeper.
+    async fn give_up(mut self, error: StoreError) -> StoreError {
+        self.inner.cache.invalidate_record(&self.target.cache_key);
+        if self.guard.is_armed() && !self.inner.crashes() {
+            if self.inner.undo(&self.guard.abandoned()).await.is_ok() {
+                self.guard.finish("undone");
+            }
+        } else if self.inner.crashes() {
+            self.guard.finish("crashed");
+        }
+        error
+    }
+}

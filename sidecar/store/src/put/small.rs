@@ -1,0 +1,245 @@
+//! Bodies of at most one chunk: everything in one write to the engine.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use blobstore_sidecar_core::{
+    chunk::Layout,
+    key,
+    ledger::Family,
+    manifest::{Manifest, manifest_len},
+    record::Head,
+};
+use bytes::Bytes;
+
+use super::{Sums, Upload};
+use crate::{
+    ErrorKind, StoreError,
+    body::{Piece, crc64_of, split_frames},
+    commit::{
+        Body, Commit, Committed, STAGED_SECONDS, committed, evalsha, forgotten, load_scripts, record_frames,
+    },
+    engine::{LaneLease, Outgoing, Reply, errors},
+    scripts,
+    sending::Sending,
+    uploads::JournalEntry,
+};
+
+pub(crate) type Done = (Head, Option<Box<Head>>);
+
+impl Upload {
+    /// `MULTI; SET staged; commit; EXEC`.
+    pub(super) async fn put_inline(&mut self, piece: Piece, sums: Sums) -> Result<Done, StoreError> {
+        let layout = Layout {
+            chunk_bytes: blobstore_sidecar_core::chunk::CHUNK_BYTES,
+            chunks: 0,
+            last: 0,
+            tail: piece.len,
+        };
+        let body = Body {
+            layout,
+            etag: self.etag(sums),
+            crc64: sums.crc64,
+            tail_crc64: sums.crc64,
+            first_crc64: 0,
+            manifest_len: 0,
+        };
+        let generation = self.guard.entry.generation;
+        let (head, record) = record_frames(generation, &body, &self.headers, piece.frames);
+        let staged = key::staged(self.target.tag, generation);
+        for attempt in 0.. {
+            let build = |upload: &Self, out: &mut Outgoing| {
+                out.command(&[b"MULTI"]);
+                out.set(&staged, &record, Some(STAGED_SECONDS));
+                upload.commit(&head, None, None).append(out);
+                out.command(&[b"EXEC"]);
+            };
+            let replies = self.exchange(build, head.value_len() as u64).await?;
+            let last = replies.into_iter().last().unwrap_or(Reply::Nil);
+            let answer = match last {
+                // A resolved commit (see `lost`) is the script's answer itself.
+                Reply::Array(items) if matches!(items.first(), Some(Reply::Bulk(_))) => Reply::Array(items),
+                Reply::Array(items) => items.into_iter().nth(1).unwrap_or(Reply::Nil),
+                Reply::Error(text) if text.contains("previous errors") => return Err(errors::full()),
+                other => other,
+            };
+            match committed(answer)? {
+                Committed::Done(old) => return Ok((head, old)),
+                other => self.refused(other, attempt).await?,
+            }
+        }
+        Err(errors::garbage())
+    }
+
+    /// Journal, manifest, chunk, staged record and commit in one pipeline.
+    pub(super) async fn put_single(&mut self, piece: Piece, sums: Sums) -> Result<Done, StoreError> {
+        let Piece { frames, len, permit, .. } = piece;
+        let layout = Layout::of(u64::from(len)).ok_or_else(errors::garbage)?;
+        let (chunk, tail) = split_frames(frames, layout.last);
+        let (first_crc64, tail_crc64) =
+            if layout.tail == 0 { (sums.crc64, 0) } else { (crc64_of(&chunk), crc64_of(&tail)) };
+        let (bucket, name) = (self.target.bucket.as_str(), self.target.name.as_str());
+        let generation = self.guard.entry.generation;
+        let manifest = Manifest {
+            generation,
+            bucket: bucket.into(),
+            name: name.into(),
+            declared_len: Some(u64::from(len)),
+            crcs: Some(vec![first_crc64]),
+        };
+        let manifest_len = u32::try_from(manifest_len(bucket, name, 1)).unwrap_or(u32::MAX);
+        let etag = self.etag(sums);
+        let body = Body { layout, etag, crc64: sums.crc64, tail_crc64, first_crc64, manifest_len };
+        let (head, record) = record_frames(generation, &body, &self.headers, tail);
+        let parts = Parts { manifest: [Bytes::from(manifest.encode())], chunk, record };
+        self.guard.arm();
+        let done = self.single_tries(&head, &parts).await;
+        drop(permit);
+        let (head, old) = done?;
+        self.account_single(&head);
+        Ok((head, old))
+    }
+
+    async fn single_tries(&mut self, head: &Head, parts: &Parts) -> Result<Done, StoreError> {
+        let tag = self.target.tag;
+        let generation = head.generation;
+        let (staged, manifest_key) = (key::staged(tag, generation), key::manifest(tag, generation));
+        let chunk_key = key::chunk(tag, generation, 0);
+        let payload = u64::from(head.layout.last) + head.value_len() as u64;
+        for attempt in 0.. {
+            let build = |upload: &Self, out: &mut Outgoing| {
+                upload.reserve_append(out);
+                out.set(&manifest_key, &parts.manifest, None);
+                out.set(&chunk_key, &parts.chunk, None);
+                out.set(&staged, &parts.record, Some(STAGED_SECONDS));
+                upload.commit(head, Some(&upload.guard.entry), Some(head.layout.last)).append(out);
+            };
+            let replies = self.exchange(build, payload).await?;
+            for reply in &replies {
+                if let Reply::Error(text) = reply {
+                    return Err(errors::reply("store", text));
+                }
+            }
+            match committed(replies.into_iter().last().unwrap_or(Reply::Nil))? {
+                Committed::Done(old) => return Ok((head.clone(), old)),
+                // The journal refused it first: a closed bucket.
+                Committed::Swept => self.reopen().await?,
+                other => self.refused(other, attempt).await?,
+            }
+        }
+        Err(errors::garbage())
+    }
+
+    /// The chunk and manifest are told once, when they are there for good.
+    fn account_single(&mut self, head: &Head) {
+        let tag = self.target.tag;
+        let ledger = &self.inner.ledger;
+        let chunk = key::chunk(tag, head.generation, 0);
+        ledger.string_added(Family::Chunk, chunk.len(), head.layout.last as usize);
+        let manifest = key::manifest(tag, head.generation);
+        ledger.string_added(Family::Manifest, manifest.len(), head.manifest_len as usize);
+    }
+
+    pub(super) fn commit<'a>(
+        &'a self,
+        head: &Head,
+        entry: Option<&'a JournalEntry>,
+        chunk0: Option<u32>,
+    ) -> Commit<'a> {
+        Commit {
+            target: &self.target,
+            generation: head.generation,
+            size: head.layout.size(),
+            entry,
+            want: self.want,
+            bucket: &self.bucket,
+            chunk0,
+        }
+    }
+
+    /// Journal only: the commit right behind it checks the quota.
+    fn reserve_append(&self, out: &mut Outgoing) {
+        let tag = self.target.tag;
+        let (before, behind) = self.guard.entry.around();
+        let ttl = self.inner.options.timing.journal_ttl.as_millis().to_string();
+        let keys = [key::journal(tag), key::sums(tag), self.target.record()];
+        let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
+        let epoch = self.bucket.epoch.to_string();
+        let args: [&[u8]; 9] = [
+            b"",
+            before.as_bytes(),
+            behind.as_bytes(),
+            ttl.as_bytes(),
+            self.target.bucket.as_str().as_bytes(),
+            epoch.as_bytes(),
+            b"0",
+            b"0",
+            b"0",
+        ];
+        evalsha(out, &scripts::RESERVE, &keys, &args);
+    }
+
+    /// Sends one pipeline that ends in a commit and reads all replies. Between the two a record must not enter the
+    /// cache; a lost reply is resolved.
+    pub(super) async fn exchange(
+        &mut self,
+        build: impl Fn(&Self, &mut Outgoing),
+        payload: u64,
+    ) -> Result<Vec<Reply>, StoreError> {
+        self.still_owner()?;
+        let inner = Arc::clone(&self.inner);
+        inner.cache.invalidate_record(&self.target.cache_key);
+        let mut lane = inner.write_lanes.take().await?;
+        self.guard.state.client_id.store(lane.client_id(), Ordering::Release);
+        let sending = Sending::new(&inner.ledger, payload);
+        let mut replies = talk(&mut lane, |out| build(self, out)).await;
+        if replies.as_ref().is_ok_and(|replies| replies.iter().any(forgotten)) {
+            replies = match load_scripts(&mut lane).await {
+                Ok(()) => talk(&mut lane, |out| build(self, out)).await,
+                Err(error) => Err(error),
+            };
+        }
+        drop(sending);
+        match replies {
+            Ok(replies) => {
+                self.guard.state.client_id.store(0, Ordering::Release);
+                self.admission.stored(&inner.memory, payload);
+                Ok(replies)
+            }
+            Err(error) => self.lost(error).await,
+        }
+    }
+
+    /// The lane broke: did the commit happen?
+    async fn lost(&mut self, error: StoreError) -> Result<Vec<Reply>, StoreError> {
+        let generation = self.guard.entry.generation;
+        match self.inner.resolve_lost(&self.target, generation, &self.guard.state).await {
+            // What was there before is on the list of generations to free; the sweeper finds it.
+            Ok(true) => Ok(vec![Reply::Array(vec![Reply::Bulk(b"OK".to_vec())])]),
+            Ok(false) => Err(error),
+            Err(_) => Err(StoreError::new(
+                ErrorKind::EngineDown,
+                "the engine stopped answering during the commit: the outcome is unknown, a retry is safe",
+            )
+            .caused_by(error)),
+        }
+    }
+}
+
+/// What goes to the engine for a single chunk.
+struct Parts {
+    manifest: [Bytes; 1],
+    chunk: Vec<Bytes>,
+    record: Vec<Bytes>,
+}
+
+async fn talk(lane: &mut LaneLease, build: impl Fn(&mut Outgoing)) -> Result<Vec<Reply>, StoreError> {
+    let mut out = Outgoing::default();
+    build(&mut out);
+    let count = out.replies;
+    lane.send(&mut out).await?;
+    let mut replies = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        replies.push(lane.reply().await?);
+    }
+    Ok(replies)
+}

@@ -1,0 +1,146 @@
+//! Who reads which generation. A replaced generation is freed when its last reader leaves; one who takes too long
+//! is cut.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use blobstore_sidecar_core::generation::Generation;
+use tokio::sync::Notify;
+
+use crate::{doomed::Doomed, metrics::READERS_CUT};
+
+#[derive(Debug, Default)]
+struct Reading {
+    count: u32,
+    cut: Arc<AtomicBool>,
+    doomed: Option<(Doomed, Instant)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    reading: HashMap<Generation, Reading>,
+    /// Generations whose last reader has left.
+    ready: Vec<Doomed>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Readers {
+    state: Arc<Mutex<State>>,
+    wake: Arc<Notify>,
+}
+
+/// One reader of one generation.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    readers: Readers,
+    generation: Generation,
+    cut: Arc<AtomicBool>,
+}
+
+impl Readers {
+    pub(crate) fn new(wake: Arc<Notify>) -> Self {
+        Self { state: Arc::default(), wake }
+    }
+
+    pub(crate) fn enter(&self, generation: Generation) -> Reader {
+        let mut state = self.lock();
+        let reading = state.reading.entry(generation).or_default();
+        reading.count += 1;
+        Reader { readers: self.clone(), generation, cut: Arc::clone(&reading.cut) }
+    }
+
+    /// Hands a generation over to be freed. `Some`: nobody reads it, free it now.
+    pub(crate) fn doom(&self, doomed: Doomed) -> Option<Doomed> {
+        match self.lock().reading.get_mut(&doomed.generation) {
+            None => Some(doomed),
+            Some(reading) => {
+                reading.doomed.get_or_insert((doomed, Instant::now()));
+                None
+            }
+        }
+    }
+
+    /// Generations whose last reader left since the last call.
+    pub(crate) fn take_ready(&self) -> Vec<Doomed> {
+        std::mem::take(&mut self.lock().ready)
+    }
+
+    /// Cuts those who have delayed a free for longer than `grace`.
+    pub(crate) fn cut_slow(&self, grace: Duration) {
+        for reading in self.lock().reading.values() {
+            let late = reading.doomed.as_ref().is_some_and(|(_, since)| since.elapsed() >= grace);
+            if late && !reading.cut.swap(true, Ordering::Relaxed) {
+                READERS_CUT.inc_by(u64::from(reading.count));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.readers.lock();
+        let Some(reading) = state.reading.get_mut(&self.generation) else { return };
+        reading.count -= 1;
+        if reading.count > 0 {
+            return;
+        }
+        let doomed = state.reading.remove(&self.generation).and_then(|reading| reading.doomed);
+        if let Some((doomed, _)) = doomed {
+            state.ready.push(doomed);
+            self.readers.wake.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use blobstore_sidecar_core::partition::tag_of;
+
+    use super::*;
+
+    fn doomed() -> Doomed {
+        Doomed { tag: tag_of(0, 1), generation: Generation([1; 16]), chunks: 1, last: 1, manifest: 1 }
+    }
+
+    #[test]
+    fn the_last_reader_lets_go() {
+        let readers = Readers::new(Arc::new(Notify::new()));
+        assert!(readers.doom(doomed()).is_some(), "nobody reads");
+        let (a, b) = (readers.enter(doomed().generation), readers.enter(doomed().generation));
+        assert!(readers.doom(doomed()).is_none());
+        drop(a);
+        assert!(readers.take_ready().is_empty());
+        drop(b);
+        assert_eq!(readers.take_ready(), [doomed()]);
+        assert!(readers.take_ready().is_empty());
+    }
+
+    #[test]
+    fn slow_readers_are_cut() {
+        let readers = Readers::new(Arc::new(Notify::new()));
+        let reader = readers.enter(doomed().generation);
+        readers.cut_slow(Duration::ZERO);
+        assert!(!reader.is_cut(), "nothing waits for it");
+        assert!(readers.doom(doomed()).is_none());
+        readers.cut_slow(Duration::from_secs(3600));
+        assert!(!reader.is_cut());
+        readers.cut_slow(Duration::ZERO);
+        assert!(reader.is_cut());
+    }
+}

@@ -1,0 +1,58 @@
+//! The engine-side halves of the store's atomic steps. Every script declares keys of one slot only; those that free
+//! memory or finish what was admitted may run out of memory (`allow-oom`), those that admit may not.
+
+use std::sync::LazyLock;
+
+/// A script: for the `redis` crate, and as text and hash for the lanes.
+#[derive(Debug)]
+pub(crate) struct Script {
+    pub(crate) name: &'static str,
+    pub(crate) text: &'static str,
+    pub(crate) redis: redis::Script,
+}
+
+impl Script {
+    fn new(name: &'static str, text: &'static str) -> Self {
+        Self { name, text, redis: redis::Script::new(text) }
+    }
+
+    pub(crate) fn hash(&self) -> &str {
+        self.redis.get_hash()
+    }
+}
+
+macro_rules! scripts {
+    ($($name:ident = $file:literal),+ $(,)?) => {
+        $(pub(crate) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new($file, include_str!(concat!("scripts/", $file, ".lua"))));)+
+        #[cfg(test)]
+        fn all() -> Vec<&'static Script> {
+            vec![$(&*$name),+]
+        }
+    };
+}
+
+scripts! {
+    RESERVE = "reserve",
+    COMMIT = "commit",
+    DELETE = "delete",
+    RELEASE = "release",
+    TOUCH = "touch",
+    SKIP_SCAN = "skip_scan",
+    BUCKET_CREATE = "bucket_create",
+    BUCKET_UPDATE = "bucket_update",
+    BUCKET_DROP = "bucket_drop",
+    LEASE = "lease",
+    RECALL = "recall",
+    SEAL = "seal",
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_script_declares_its_flags() {
+        for script in super::all() {
+            assert!(script.text.starts_with("#!lua"), "{}", script.name);
+        }
+    }
+}

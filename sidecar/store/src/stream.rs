@@ -1,0 +1,286 @@
+//! The bytes of one GET: chunks from the cache or by pipelined reads from the engine, checked, in order. A permit is
+//! taken before a chunk is asked for; read-ahead only tries.
+
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
+
+use blobstore_sidecar_core::{
+    chunk::{Layout, Place},
+    key,
+    manifest::crc64,
+    partition::PartitionTag,
+};
+use blobstore_sidecar_runtime::{budget::Permit, pool::Pooled};
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::{
+    ErrorKind, StoreError,
+    cache::{Fill, FillGuard},
+    context::{Inner, Target},
+    engine::{Expected, LaneLease, Outgoing, Value},
+    get::damaged,
+    metrics::{BYTES_OUT, DOWNLOADS_ENDED, DOWNLOADS_STARTED, FILLS_SHARED},
+    readers::Reader,
+    record_entry::RecordEntry,
+};
+
+/// Chunks asked for ahead of the one that is sent. The engine answers one while the client takes another; more only
+/// fills buffers.
+const DEPTH: usize = 3;
+/// A reader waits this long for another's fill, then reads by itself: that one may have a slow client.
+const FILL_WAIT: Duration = Duration::from_millis(200);
+
+/// A chunk that has been asked for.
+enum Asked {
+    Cached(Pooled),
+    Theirs(oneshot::Receiver<Pooled>),
+    /// Its reply comes next on our lane.
+    Lane {
+        permit: Option<Permit>,
+        fill: Option<FillGuard>,
+    },
+}
+
+/// Where the bytes of one GET come from.
+pub(crate) struct Source {
+    inner: Arc<Inner>,
+    tag: PartitionTag,
+    bucket: Arc<str>,
+    entry: Arc<RecordEntry>,
+    layout: Layout,
+    at: u64,
+    end: u64,
+    asked: VecDeque<(u32, Asked)>,
+    /// Next chunk to ask for, and the one behind the last that the range needs.
+    next: u32,
+    until: u32,
+    lane: Option<LaneLease>,
+    reader: Option<Reader>,
+    caching: bool,
+    started: bool,
+}
+
+impl Source {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        target: &Target,
+        entry: Arc<RecordEntry>,
+        range: Range<u64>,
+    ) -> Self {
+        DOWNLOADS_STARTED.inc();
+        let layout = entry.record.head.layout;
+        let chunk_of = |at: u64| u32::try_from(at / u64::from(layout.chunk_bytes)).unwrap_or(u32::MAX);
+        let chunked_end = range.end.min(layout.chunked());
+        let (next, until) = if range.start < chunked_end {
+            (chunk_of(range.start), chunk_of(chunked_end - 1) + 1)
+        } else {
+            (0, 0)
+        };
+        let reader = (next < until).then(|| inner.readers.enter(entry.record.head.generation));
+        Self {
+            tag: target.tag,
+            bucket: Arc::clone(&target.cache_bucket),
+            caching: inner.cache.takes(layout.size()),
+            inner,
+            entry,
+            layout,
+            at: range.start,
+            end: range.end,
+            asked: VecDeque::new(),
+            next,
+            until,
+            lane: None,
+            reader,
+            started: false,
+        }
+    }
+
+    /// Nothing more comes from here.
+    pub(crate) fn stop(&mut self) {
+        self.at = self.end;
+        self.asked.clear();
+        self.lane = None;
+        self.reader = None;
+    }
+
+    /// The next bytes of the range; `None` at its end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let Some(piece) = self.layout.piece_at(self.at, self.end) else {
+            self.reader = None;
+            return Ok(None);
+        };
+        if self.reader.as_ref().is_some_and(Reader::is_cut) {
+            let message = "the object was replaced and this reader was too slow to be waited for";
+            return Err(StoreError::new(ErrorKind::Cut, message));
+        }
+        let bytes = match piece.place {
+            Place::Tail => self.entry.record.tail.clone(),
+            Place::Chunk(index) => {
+                self.ask_ahead().await?;
+                self.chunk(index).await?
+            }
+        };
+        let (skip, take) = (piece.skip as usize, piece.take as usize);
+        self.at += u64::from(piece.take);
+        self.started = true;
+        BYTES_OUT.inc_by(u64::from(piece.take));
+        Ok(Some(if take == bytes.len() { bytes } else { bytes.slice(skip..skip + take) }))
+    }
+
+    /// Asks for chunks until enough are on their way.
+    async fn ask_ahead(&mut self) -> Result<(), StoreError> {
+        let mut out = Outgoing::default();
+        while self.next < self.until && self.asked.len() < DEPTH {
+            let index = self.next;
+            let Some(asked) = self.ask(index).await? else { break };
+            if matches!(asked, Asked::Lane { .. }) {
+                out.command(&[b"GET", key::chunk(self.tag, self.generation(), index).as_bytes()]);
+            }
+            self.asked.push_back((index, asked));
+            self.next += 1;
+        }
+        if out.replies > 0 {
+            let lane = match self.lane.take() {
+                Some(lane) => lane,
+                None => self.inner.read_lanes.take().await?,
+            };
+            self.lane.insert(lane).send(&mut out).await?;
+        }
+        Ok(())
+    }
+
+    /// How chunk `index` will be had; `None`: not now, the budget is used up and others are on their way.
+    async fn ask(&self, index: u32) -> Result<Option<Asked>, StoreError> {
+        let generation = self.generation();
+        if self.caching
+            && let Some(chunk) = self.inner.cache.chunk(generation, index)
+        {
+            return Ok(Some(Asked::Cached(chunk)));
+        }
+        let bytes = u64::from(self.layout.chunk_len(index));
+        let permit = if self.asked.is_empty() {
+            self.first_permit(bytes).await?
+        } else {
+            match self.inner.budget.try_permit(bytes) {
+                Some(permit) => permit,
+                None => return Ok(None),
+            }
+        };
+        let fill = match self.caching.then(|| self.inner.cache.fills.enter(generation, index)) {
+            Some(Fill::Theirs(theirs)) => return Ok(Some(Asked::Theirs(theirs))),
+            Some(Fill::Ours(guard)) => Some(guard),
+            Some(Fill::Alone) | None => None,
+        };
+        Ok(Some(Asked::Lane { permit: Some(permit), fill }))
+    }
+
+    async fn first_permit(&self, bytes: u64) -> Result<Permit, StoreError> {
+        let limits = &self.inner.options.limits;
+        // Before the first byte a client is told to come again; later it has to be patient.
+        let wait = if self.started {
+            Duration::from_secs(limits.body_idle_seconds)
+        } else {
+            Duration::from_millis(limits.admission_wait_ms)
+        };
+        self.inner.budget.permit(bytes, wait).await.map_err(|error| {
+            StoreError::new(ErrorKind::Busy, "too many bytes are in flight: retry in a moment")
+                .caused_by(error)
+        })
+    }
+
+    async fn chunk(&mut self, index: u32) -> Result<Bytes, StoreError> {
+        let chunk = match self.asked.pop_front() {
+            Some((asked, Asked::Cached(chunk))) if asked == index => chunk,
+            Some((asked, Asked::Lane { permit, fill })) if asked == index => {
+                let chunk = self.read_lane(index, permit).await?;
+                if !self.asked.iter().any(|(_, asked)| matches!(asked, Asked::Lane { .. })) {
+                    self.lane = None;
+                }
+                self.keep(index, &chunk, fill);
+                chunk
+            }
+            Some((asked, Asked::Theirs(theirs))) if asked == index => self.wait_for(index, theirs).await?,
+            _ => return Err(StoreError::new(ErrorKind::Protocol, "a chunk was read out of order")),
+        };
+        Ok(chunk.bytes)
+    }
+
+    /// Our lane's next reply. Wrong bytes are read once more before they are believed.
+    async fn read_lane(&mut self, index: u32, permit: Option<Permit>) -> Result<Pooled, StoreError> {
+        let expected = Expected { len: self.layout.chunk_len(index) as usize, permit };
+        let Some(lane) = &mut self.lane else {
+            return Err(StoreError::new(ErrorKind::Protocol, "a chunk was read without a lane"));
+        };
+        let value = lane.value(Some(expected), &self.inner.pool, "chunk").await?;
+        match self.checked(index, value) {
+            Ok(chunk) => Ok(chunk),
+            Err(error) => match error.source {
+                Some(_) => self.read_alone(index).await,
+                None => Err(error),
+            },
+        }
+    }
+
+    async fn wait_for(&self, index: u32, theirs: oneshot::Receiver<Pooled>) -> Result<Pooled, StoreError> {
+        if let Ok(Ok(chunk)) = tokio::time::timeout(FILL_WAIT, theirs).await {
+            FILLS_SHARED.inc();
+            return Ok(chunk);
+        }
+        match self.inner.cache.chunk(self.generation(), index) {
+            Some(chunk) => Ok(chunk),
+            None => {
+                let chunk = self.read_alone(index).await?;
+                self.keep(index, &chunk, None);
+                Ok(chunk)
+            }
+        }
+    }
+
+    /// One chunk on a lane of its own.
+    async fn read_alone(&self, index: u32) -> Result<Pooled, StoreError> {
+        let len = self.layout.chunk_len(index);
+        let permit = self.first_permit(u64::from(len)).await?;
+        let mut lane = self.inner.read_lanes.take().await?;
+        let mut out = Outgoing::default();
+        out.command(&[b"GET", key::chunk(self.tag, self.generation(), index).as_bytes()]);
+        lane.send(&mut out).await?;
+        let expected = Expected { len: len as usize, permit: Some(permit) };
+        let value = lane.value(Some(expected), &self.inner.pool, "chunk").await?;
+        self.checked(index, value)
+    }
+
+    /// An error with a source is a checksum; one without means that the chunk is not there.
+    fn checked(&self, index: u32, value: Value) -> Result<Pooled, StoreError> {
+        match value {
+            Value::Absent => Err(StoreError::new(ErrorKind::Damaged, format!("chunk {index} is missing"))),
+            Value::Wrong => Err(damaged("chunk", "it has another length").caused_by("length")),
+            Value::Present(lease) => {
+                let want = self.entry.crcs.get(index as usize).copied();
+                if want != Some(crc64(lease.as_ref())) {
+                    self.inner.cache.drop_chunk(self.generation(), index);
+                    return Err(damaged("chunk", "its checksum does not match").caused_by("checksum"));
+                }
+                Ok(lease.freeze())
+            }
+        }
+    }
+
+    fn keep(&self, index: u32, chunk: &Pooled, fill: Option<FillGuard>) {
+        if self.caching {
+            self.inner.cache.insert_chunk(self.generation(), index, &self.bucket, chunk.clone());
+        }
+        if let Some(fill) = fill {
+            fill.done(chunk);
+        }
+    }
+
+    fn generation(&self) -> blobstore_sidecar_core::generation::Generation {
+        self.entry.record.head.generation
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        DOWNLOADS_ENDED.inc();
+    }
+}

@@ -1,0 +1,311 @@
+//! A real engine for each test: cluster mode, all slots, unix socket, no persistence. Ended by its own handle.
+#![expect(clippy::expect_used, reason = "helpers of tests: a broken fixture ends the test")]
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use blobstore_sidecar_core::{
+    key::{BucketName, ObjectName},
+    ledger::{Family, LedgerSink},
+};
+use blobstore_sidecar_runtime::authority::{Alone, Tenure};
+use blobstore_sidecar_store::{
+    EngineAddress, GetOutcome, GetRequest, PutOutcome, PutRequest, Store, StoreError, StoreOptions,
+};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+
+/// Longest wait for anything that ought to happen soon.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(crate) struct Engine {
+    child: Option<Child>,
+    dir: tempfile::TempDir,
+}
+
+impl Engine {
+    /// `options`: pairs for the command line.
+    pub(crate) async fn with(options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut engine = Self { child: None, dir };
+        engine.spawn(options);
+        engine.ready().await;
+        let slots: redis::Value =
+            engine.query(redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16383)).await;
+        assert_eq!(slots, redis::Value::Okay);
+        let deadline = Instant::now() + PATIENCE;
+        while !engine.info("cluster_state").await.contains("cluster_state:ok") {
+            assert!(Instant::now() < deadline, "the cluster never became ok");
+            tokio::task::yield_now().await;
+        }
+        engine
+    }
+
+    fn spawn(&mut self, options: &[&str]) {
+        let dir = self.dir.path();
+        let mut command = Command::new("redis-server");
+        command.args(["--port", "0", "--cluster-enabled", "yes", "--save", "", "--appendonly", "no"]);
+        command.args(["--cluster-require-full-coverage", "no", "--maxmemory-policy", "noeviction"]);
+        // Without a port the bus needs one of its own.
+        command.args(["--cluster-port", &free_port().to_string()]);
+        command.arg("--dir").arg(dir).arg("--unixsocket").arg(self.socket());
+        command.args(options).stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(command.spawn().expect("redis-server is installed"));
+    }
+
+    async fn ready(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.socket().exists() || self.connect().await.is_err() {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().expect("a child"));
+            assert!(ended.is_none(), "the engine ended: {ended:?}");
+            assert!(Instant::now() < deadline, "the engine never answered");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("engine.sock")
+    }
+
+    pub(crate) fn address(&self) -> EngineAddress {
+        EngineAddress::Unix(self.socket())
+    }
+
+    async fn connect(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+        let client = redis::Client::open(format!("unix://{}", self.socket().display()))?;
+        client.get_multiplexed_async_connection().await
+    }
+
+    pub(crate) async fn query<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
+        let mut connection = self.connect().await.expect("the engine answers");
+        command.query_async(&mut connection).await.expect("the command succeeds")
+    }
+
+    pub(crate) async fn info(&self, section: &str) -> String {
+        match section {
+            "cluster_state" => self.query(redis::cmd("CLUSTER").arg("INFO")).await,
+            section => self.query(redis::cmd("INFO").arg(section)).await,
+        }
+    }
+
+    /// Every key, sorted.
+    pub(crate) async fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.query(redis::cmd("KEYS").arg("*")).await;
+        keys.sort();
+        keys
+    }
+
+    /// Waits until the keys are these.
+    pub(crate) async fn settles_at(&self, want: &[String]) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let keys = self.keys().await;
+            if keys == want {
+                return;
+            }
+            assert!(Instant::now() < deadline, "left behind: {keys:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a child of ours");
+            child.wait().expect("its end");
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    socket.local_addr().expect("an address").port()
+}
+
+/// A ledger that adds up, so that a test can compare it with the engine.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    strings: Mutex<BTreeMap<Family, (i64, i64)>>,
+    members: Mutex<BTreeMap<Family, i64>>,
+    sending: Mutex<i64>,
+    pending: Mutex<i64>,
+}
+
+impl Tally {
+    /// Keys and value bytes of a family.
+    pub(crate) fn strings(&self, family: Family) -> (i64, i64) {
+        self.strings.lock().expect("no panic").get(&family).copied().unwrap_or_default()
+    }
+    pub(crate) fn members(&self, family: Family) -> i64 {
+        self.members.lock().expect("no panic").get(&family).copied().unwrap_or_default()
+    }
+    pub(crate) fn sending_now(&self) -> i64 {
+        *self.sending.lock().expect("no panic")
+    }
+    pub(crate) fn pending(&self) -> i64 {
+        *self.pending.lock().expect("no panic")
+    }
+    fn string(&self, family: Family, keys: i64, len: usize) {
+        let mut strings = self.strings.lock().expect("no panic");
+        let entry = strings.entry(family).or_default();
+        entry.0 += keys;
+        entry.1 += keys * i64::try_from(len).expect("small");
+    }
+}
+
+impl LedgerSink for Tally {
+    fn sending(&self, len: u64) {
+        *self.sending.lock().expect("no panic") += i64::try_from(len).expect("small");
+    }
+    fn sent_done(&self, len: u64) {
+        *self.sending.lock().expect("no panic") -= i64::try_from(len).expect("small");
+    }
+    fn string_added(&self, family: Family, _: usize, len: usize) {
+        self.string(family, 1, len);
+    }
+    fn string_removed(&self, family: Family, _: usize, len: usize) {
+        self.string(family, -1, len);
+    }
+    fn member_added(&self, family: Family, _: &[u8], _: usize) {
+        *self.members.lock().expect("no panic").entry(family).or_default() += 1;
+    }
+    fn member_removed(&self, family: Family, _: &[u8], _: usize) {
+        *self.members.lock().expect("no panic").entry(family).or_default() -= 1;
+    }
+    fn pending_free(&self, bytes: i64) {
+        *self.pending.lock().expect("no panic") += bytes;
+    }
+}
+
+/// One engine, one store on it, and a bucket `b`.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) store: Store,
+    pub(crate) ledger: Arc<Tally>,
+    pub(crate) engine: Engine,
+    /// Keys before the first object.
+    pub(crate) empty: Vec<String>,
+}
+
+pub(crate) fn options() -> StoreOptions {
+    let mut options = StoreOptions { partitions: 16, ..StoreOptions::default() };
+    options.timing.sweep_every = Duration::from_millis(50);
+    options.limits.body_idle_seconds = 10;
+    options
+}
+
+pub(crate) fn tenure() -> Tenure {
+    Tenure { epoch: 1, run_id: Arc::from("run") }
+}
+
+pub(crate) fn open(engine: &Engine, options: StoreOptions) -> (Store, Arc<Tally>) {
+    let ledger = Arc::new(Tally::default());
+    let store = Store::open(engine.address(), options, Arc::new(Alone(tenure())), ledger.clone());
+    (store, ledger)
+}
+
+impl Bench {
+    pub(crate) async fn start() -> Self {
+        Self::with(options(), &[]).await
+    }
+
+    pub(crate) async fn with(options: StoreOptions, engine: &[&str]) -> Self {
+        let engine = Engine::with(engine).await;
+        let (store, ledger) = open(&engine, options);
+        store.create_bucket(&bucket(), None).await.expect("a bucket");
+        let empty = engine.keys().await;
+        Self { store, ledger, engine, empty }
+    }
+
+    pub(crate) async fn put(&self, name_: &str, body: Bytes) -> PutOutcome {
+        self.try_put(name_, body).await.expect("stored")
+    }
+
+    pub(crate) async fn try_put(&self, name_: &str, body: Bytes) -> Result<PutOutcome, StoreError> {
+        let request = PutRequest::new(bucket(), name(name_), Some(body.len() as u64));
+        self.store.put(request, frames(body, 100_000)).await
+    }
+
+    pub(crate) async fn get(&self, name_: &str) -> Result<Bytes, StoreError> {
+        let outcome = self.store.get(GetRequest::new(bucket(), name(name_))).await?;
+        read(outcome).await
+    }
+
+    /// Nothing is held, nothing is on its way.
+    pub(crate) async fn is_quiet(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let pool = self.store.pool().stats();
+            let quiet = pool.outstanding == 0
+                && self.store.budget().used() == 0
+                && self.ledger.sending_now() == 0
+                && self.ledger.pending() == 0
+                && self.store.uploads() == 0;
+            if quiet {
+                assert_eq!(pool.taken, pool.returned + pool.kept);
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "not quiet: {pool:?} {:?} {:?}",
+                self.store.budget(),
+                self.ledger
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+pub(crate) fn bucket() -> BucketName {
+    BucketName::parse("b").expect("a good name")
+}
+
+pub(crate) fn name(name: &str) -> ObjectName {
+    ObjectName::parse(name).expect("a good name")
+}
+
+/// Bytes that differ everywhere.
+pub(crate) fn payload(len: usize, seed: u64) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    Bytes::from(bytes)
+}
+
+/// The body in frames, without copying.
+pub(crate) fn frames(body: Bytes, size: usize) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
+    stream::unfold(body, move |mut body| async move {
+        if body.is_empty() {
+            return None;
+        }
+        let frame = body.split_to(size.min(body.len()));
+        Some((Ok(frame), body))
+    })
+}
+
+pub(crate) async fn read(outcome: GetOutcome) -> Result<Bytes, StoreError> {
+    let mut whole = Vec::new();
+    let mut body = outcome.body;
+    while let Some(bytes) = body.next().await {
+        whole.extend_from_slice(&bytes?);
+    }
+    assert_eq!(body.remaining(), 0, "a body that ends well is complete");
+    Ok(Bytes::from(whole))
+}
