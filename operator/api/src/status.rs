@@ -360,6 +360,7 @@ pub mod reason {
     pub const ENGINE_CONFIG_REJECTED: &str = "EngineConfigRejected";
     pub const ENGINE_OOM_KILLED: &str = "EngineOomKilled";
     pub const CONTAINER_CRASHING: &str = "ContainerCrashing";
+    pub const USERS_SECRET_MISSING: &str = "UsersSecretMissing";
     pub const UNKNOWN_NODE: &str = "UnknownNode";
     pub const SIDECAR_UNREACHABLE: &str = "SidecarUnreachable";
     pub const FULLY_REDUNDANT: &str = "FullyRedundant";

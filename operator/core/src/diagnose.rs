@@ -2,11 +2,12 @@
 //! know, a pod too large for any node, an engine that was killed for memory. Rules in order, first match per pod.
 
 use blobstore_operator_api::status::reason;
+use blobstore_sidecar_api::ports;
 use blobstore_sidecar_api::topology::EngineExit;
 use jiff::Timestamp;
 
 use crate::action::Cause;
-use crate::observed::{ContainerSeen, Observed, PodSeen};
+use crate::observed::{ContainerSeen, Observed, PodSeen, Seen};
 use crate::validate::ValidStore;
 
 /// An OOM kill is told for this long after it happened, although the engine serves again.
@@ -30,9 +31,25 @@ pub fn causes(store: &ValidStore, observed: &Observed, now: Timestamp) -> Vec<Ca
             causes.push(cause(reason::REPLICA_MISSING, pod, message));
         }
     }
+    causes.extend(users_missing(store, observed));
     causes.sort();
     causes.dedup_by(|a, b| a.reason == b.reason && a.pod == b.pod);
     causes
+}
+
+/// Pods wait for a Secret without a word of it in their status.
+fn users_missing(store: &ValidStore, observed: &Observed) -> Option<Cause> {
+    let name = store.users_secret.as_ref()?;
+    let message = match observed.users {
+        Seen::Absent => {
+            format!("spec.auth.usersSecret: there is no Secret {name} in namespace {}", store.namespace)
+        }
+        Seen::Present(false) => {
+            format!("spec.auth.usersSecret: Secret {name} has no key {}", ports::SECRET_USERS)
+        }
+        Seen::Present(true) | Seen::Unknown => return None,
+    };
+    Some(Cause { reason: reason::USERS_SECRET_MISSING, pod: String::new(), message })
 }
 
 fn cause(reason: &'static str, pod: &PodSeen, message: String) -> Cause {

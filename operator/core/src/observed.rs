@@ -160,14 +160,6 @@ impl Observed {
         !pod.deleting && record.in_sync.iter().any(|member| member.pod == pod.name && member.run_id == run)
     }
 
-    /// The pod may be one of the copies that count: the record names it, or nothing says that it is not one.
-    pub fn maybe_in_sync(&self, pod: &PodSeen) -> bool {
-        match self.record(pod.shard) {
-            None => true,
-            Some(record) => record.in_sync.iter().any(|member| same_run(member, pod)),
-        }
-    }
-
     /// The record's primary, serving in this run.
     pub fn serving_primary(&self, shard: u32) -> Option<&PodSeen> {
         let member = self.record(shard)?.primary.as_ref()?;
@@ -180,11 +172,6 @@ impl Observed {
     pub fn recorded_primary(&self, shard: u32) -> Option<&Member> {
         self.record(shard)?.primary.as_ref()
     }
-}
-
-/// A member of the record is this pod, unless the pod answers and is another run.
-fn same_run(member: &Member, pod: &PodSeen) -> bool {
-    member.pod == pod.name && pod.run_id().is_none_or(|run| run == member.run_id)
 }
 
 impl PodSeen {

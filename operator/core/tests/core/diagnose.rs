@@ -125,3 +125,23 @@ fn a_lost_node_is_told() {
     assert_eq!(causes.len(), 1);
     assert!(causes[0].message.contains("node-1"), "{causes:?}");
 }
+
+#[test]
+fn a_users_secret_that_is_missing_or_has_no_users() {
+    let store = valid("auth: {usersSecret: {name: team-users}}");
+    let mut observed = healthy(&store, &revisions(&store));
+    let mut told = |users: Seen<bool>| {
+        observed.users = users;
+        causes(&store, &observed, at(0)).into_iter().map(|cause| cause.message).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told(Seen::Absent),
+        ["spec.auth.usersSecret: there is no Secret team-users in namespace team"]
+    );
+    assert_eq!(
+        told(Seen::Present(false)),
+        ["spec.auth.usersSecret: Secret team-users has no key users.yaml"]
+    );
+    assert!(told(Seen::Present(true)).is_empty());
+    assert!(told(Seen::Unknown).is_empty());
+}

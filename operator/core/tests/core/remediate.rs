@@ -193,8 +193,7 @@ fn blockers_hold_restarts_only() {
 /// Orphans come back after every run; the budget of a pod ends it, then the breaker.
 #[test]
 fn a_remedy_that_does_not_last_opens_the_breaker() {
-    let mut line =
-        Line::new("hygiene: {mode: Auto, cooldowns: {soft: 1s}}");
+    let mut line = Line::new("hygiene: {mode: Auto, cooldowns: {soft: 1s}}");
     let mut runs = 0;
     for second in (0..600).step_by(10) {
         line.reports("media-0-0", second, leak(40));
