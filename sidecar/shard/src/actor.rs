@@ -263,7 +263,8 @@ impl Actor {
             Told::Event(event) => self.feed(event),
             Told::Round { round, taken } => {
                 self.feed(Event::Round(round));
-                drop(taken.send(()));
+                // The ack loop is gone only when everything ends.
+                let _gone = taken.send(());
             }
             Told::Register(Ok(Versioned { version, record })) => {
                 self.record_fresh = true;
@@ -378,7 +379,7 @@ impl Actor {
             }
             if let Some(handing) = self.handing.pop_front() {
                 self.stop.send_replace(true);
-                drop(handing.answer.send(()));
+                let _cancelled = handing.answer.send(());
             }
         }
     }

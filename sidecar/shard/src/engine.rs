@@ -19,7 +19,7 @@ pub(crate) use nodes::{parse_nodes, slots_of};
 const ANSWER_WITHIN: Duration = Duration::from_millis(2_000);
 
 #[derive(Debug, thiserror::Error)]
-pub enum EngineError {
+pub(crate) enum EngineError {
     #[error("connect to the engine")]
     Connect(#[source] redis::RedisError),
     #[error("{command}")]
@@ -34,18 +34,11 @@ pub enum EngineError {
     Unexpected(String),
 }
 
-impl EngineError {
-    /// Nothing listens: the process is gone, not slow.
-    pub(crate) fn nobody_there(&self) -> bool {
-        matches!(self, Self::Connect(error) if error.is_connection_refusal() || error.is_io_error())
-    }
-}
-
 /// A connection to one run of the engine.
 #[derive(Clone)]
-pub struct Engine {
+pub(crate) struct Engine {
     connection: MultiplexedConnection,
-    pub run_id: Arc<str>,
+    pub(crate) run_id: Arc<str>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -81,7 +74,9 @@ impl Engine {
         arguments: &[&str],
     ) -> Result<T, EngineError> {
         let mut command = Cmd::new();
-        name.split(' ').for_each(|word| drop(command.arg(word)));
+        for word in name.split(' ') {
+            command.arg(word);
+        }
         command.arg(arguments);
         let mut connection = self.connection.clone();
         command.query_async(&mut connection).await.map_err(|source| {

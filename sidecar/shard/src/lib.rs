@@ -24,4 +24,4 @@ pub use actor::StartError;
 pub use config::ShardConfig;
 pub use handle::{EngineState, ShardHandle};
 pub use peer::{Identity, PeerAnswer, PeerRequest};
-pub use register::{CasError, MemoryRegister, Register, RegisterError, Versioned};
+pub use register::{CasError, LeaseRegister, MemoryRegister, Register, RegisterError, Versioned};

@@ -8,8 +8,10 @@ use tokio::sync::mpsc;
 
 use crate::actor::Told;
 
+mod kube;
 mod memory;
 
+pub use kube::LeaseRegister;
 pub use memory::MemoryRegister;
 
 /// A record and the version to compare with when it is replaced. Versions grow.

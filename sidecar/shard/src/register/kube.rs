@@ -1,0 +1,177 @@
+//! The record in a Lease: get, watch by name, and replace with its resourceVersion. Nothing is listed, and a steady
+//! store costs one open watch.
+
+use std::time::Duration;
+
+use blobstore_sidecar_api::record::{RECORD_ANNOTATION, ShardRecord};
+use futures::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    Api, Client, Error,
+    api::{PostParams, WatchEvent, WatchParams},
+};
+use tokio::{sync::mpsc, time::sleep};
+
+use blobstore_sidecar_runtime::tasks;
+
+use crate::register::{CasError, Register, RegisterError, Versioned};
+
+/// The first pause after a lost watch, doubled up to the longest.
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+/// When the API is away nothing changes for a live pod, but a failover waits for it.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// The server ends a watch after this; kube refuses five minutes and more.
+const WATCH_SECONDS: u32 = 290;
+/// Records on their way to the actor: each replaces the one before, so a few suffice.
+const QUEUE: usize = 8;
+
+/// The Lease `<store>-shard-<i>` of the pod's namespace.
+#[derive(Clone)]
+pub struct LeaseRegister {
+    leases: Api<Lease>,
+    name: String,
+}
+
+impl std::fmt::Debug for LeaseRegister {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LeaseRegister({})", self.name)
+    }
+}
+
+fn version(lease: &Lease) -> Result<u64, RegisterError> {
+    let version = lease.metadata.resource_version.as_deref().unwrap_or_default();
+    version.parse().map_err(|_| RegisterError::Malformed(format!("resourceVersion {version}")))
+}
+
+fn versioned(lease: &Lease) -> Result<Versioned, RegisterError> {
+    let text = lease.metadata.annotations.as_ref().and_then(|notes| notes.get(RECORD_ANNOTATION));
+    let record = match text {
+        Some(text) => {
+            serde_json::from_str(text).map_err(|error| RegisterError::Malformed(error.to_string()))?
+        }
+        None => ShardRecord::default(),
+    };
+    Ok(Versioned { version: version(lease)?, record })
+}
+
+/// The record written into a Lease as it was read, with what people see in kubectl.
+fn with_record(mut lease: Lease, record: &ShardRecord) -> Result<Lease, serde_json::Error> {
+    let text = serde_json::to_string(record)?;
+    lease.metadata.annotations.get_or_insert_default().insert(RECORD_ANNOTATION.to_owned(), text);
+    lease.metadata.managed_fields = None;
+    let spec = lease.spec.get_or_insert_default();
+    spec.holder_identity = record.primary.as_ref().map(|primary| primary.pod.clone());
+    spec.lease_transitions = Some(i32::try_from(record.epoch).unwrap_or(i32::MAX));
+    Ok(lease)
+}
+
+impl LeaseRegister {
+    pub fn new(client: Client, namespace: &str, store: &str, shard: u32) -> Self {
+        Self { leases: Api::namespaced(client, namespace), name: format!("{store}-shard-{shard}") }
+    }
+
+    async fn get(&self) -> Result<Lease, RegisterError> {
+        let found = self.leases.get_opt(&self.name).await;
+        found.map_err(|error| RegisterError::Away(error.to_string()))?.ok_or(RegisterError::Absent)
+    }
+
+    async fn swap(&self, expected: u64, record: ShardRecord) -> Result<u64, CasError> {
+        let unknown = |error: String| CasError::Unknown(error);
+        // Labels and owner of the Lease are the operator's: they are carried over, under the same version.
+        let lease = self.get().await.map_err(|error| unknown(error.to_string()))?;
+        if version(&lease).map_err(|error| unknown(error.to_string()))? != expected {
+            return Err(CasError::Conflict);
+        }
+        let lease = with_record(lease, &record).map_err(|error| unknown(error.to_string()))?;
+        match self.leases.replace(&self.name, &PostParams::default(), &lease).await {
+            Ok(lease) => version(&lease).map_err(|error| unknown(error.to_string())),
+            Err(Error::Api(status)) if status.code == 409 => Err(CasError::Conflict),
+            Err(error) => Err(unknown(error.to_string())),
+        }
+    }
+
+    /// One watch until it ends: the record now, then each change.
+    async fn watch_once(
+        &self,
+        seen: &mpsc::Sender<Result<Versioned, RegisterError>>,
+    ) -> Result<(), RegisterError> {
+        let away = |error: Error| RegisterError::Away(error.to_string());
+        let first = versioned(&self.get().await?)?;
+        let from = first.version.to_string();
+        if seen.send(Ok(first)).await.is_err() {
+            return Ok(());
+        }
+        let params =
+            WatchParams::default().fields(&format!("metadata.name={}", self.name)).timeout(WATCH_SECONDS);
+        let mut events = self.leases.watch(&params, &from).await.map_err(away)?.boxed();
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = seen.closed() => return Ok(()),
+            };
+            let item = match event {
+                None => return Ok(()),
+                Some(Ok(WatchEvent::Added(lease) | WatchEvent::Modified(lease))) => versioned(&lease),
+                Some(Ok(WatchEvent::Deleted(_))) => Err(RegisterError::Absent),
+                Some(Ok(WatchEvent::Bookmark(_))) => continue,
+                Some(Ok(WatchEvent::Error(status))) => return Err(RegisterError::Away(status.to_string())),
+                Some(Err(error)) => return Err(away(error)),
+            };
+            if seen.send(item).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn watch_for_ever(self, seen: mpsc::Sender<Result<Versioned, RegisterError>>) {
+        let mut pause = BACKOFF_MIN;
+        while !seen.is_closed() {
+            match self.watch_once(&seen).await {
+                Ok(()) => pause = BACKOFF_MIN,
+                Err(error) => {
+                    if seen.send(Err(error)).await.is_err() {
+                        return;
+                    }
+                    sleep(pause).await;
+                    pause = (pause * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
+    }
+}
+
+impl Register for LeaseRegister {
+    fn read(&self) -> BoxFuture<'_, Result<Versioned, RegisterError>> {
+        Box::pin(async move { versioned(&self.get().await?) })
+    }
+
+    fn cas(&self, expected: u64, record: ShardRecord) -> BoxFuture<'_, Result<u64, CasError>> {
+        Box::pin(self.swap(expected, record))
+    }
+
+    fn watch(&self) -> BoxStream<'static, Result<Versioned, RegisterError>> {
+        let (seen, sees) = mpsc::channel(QUEUE);
+        tasks::spawn("shard-watch", self.clone().watch_for_ever(seen));
+        stream::unfold(sees, |mut sees| async move { Some((sees.recv().await?, sees)) }).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_its_lease_and_a_bare_lease_is_a_fresh_shard() {
+        let mut lease = Lease::default();
+        lease.metadata.resource_version = Some("42".to_owned());
+        assert_eq!(versioned(&lease).expect("a record").record, ShardRecord::default());
+        let record = ShardRecord { epoch: 7, losses: 1, ..ShardRecord::default() };
+        let lease = with_record(lease, &record).expect("a lease");
+        assert_eq!(versioned(&lease).expect("a record"), Versioned { version: 42, record });
+        assert_eq!(lease.spec.and_then(|spec| spec.lease_transitions), Some(7));
+    }
+}
