@@ -21,7 +21,19 @@ pub fn blob_store_crd() -> CustomResourceDefinition {
 
 /// The committed file's text: JSON's field order is lost in YAML anyway, so keys are sorted.
 pub fn blob_store_crd_yaml() -> Result<String, serde_yaml_ng::Error> {
-    serde_yaml_ng::to_string(&blob_store_crd())
+    let text = serde_yaml_ng::to_string(&blob_store_crd())?;
+    Ok(text.lines().map(quoted).collect())
+}
+
+/// kubectl and Helm read YAML 1.1, in which a bare `Off` is false: an enum with a hole where its word was.
+const WORDS_QUOTED: &[&str] = &["On", "Off", "Yes", "No"];
+
+fn quoted(line: &str) -> String {
+    let plain = line.rsplit_once(' ').filter(|(head, _)| head.ends_with('-') || head.ends_with(':'));
+    match plain {
+        Some((head, word)) if WORDS_QUOTED.contains(&word) => format!("{head} '{word}'\n"),
+        _ => format!("{line}\n"),
+    }
 }
 
 /// Walks the schema: unknown formats go, defaults of objects shrink to `{}` (the API server fills in the fields'

@@ -26,3 +26,11 @@ fn schema_stays_small() {
     let bytes = serde_json::to_string(&blob_store_crd()).expect("the CRD serialises").len();
     assert!(bytes < CRD_JSON_BYTES_MAX, "{bytes} bytes");
 }
+
+#[test]
+fn no_word_of_an_enum_is_a_boolean_to_kubectl() {
+    let text = blob_store_crd_yaml().expect("the CRD serialises");
+    let bare = text.lines().find(|line| line.ends_with("- Off") || line.ends_with(": Off"));
+    assert_eq!(bare, None);
+    assert!(text.contains("- 'Off'"), "the hygiene mode can be Off");
+}
