@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::support::world::World;
 use crate::support::{self, valid};
-use blobstore_operator_api::status::reason;
+use blobstore_operator_api::status::{RemedyResult, reason};
 use proptest::prelude::*;
 
 /// A roll of three pods takes about a minute of the world; faults cost more.
@@ -128,6 +128,51 @@ fn rolls_end_and_never_have_fewer_copies_than_asked_for() {
             let seconds = run(&mut world, Fault::None, -1, replicas as usize + 1);
             println!("{shards} shards, {replicas} replicas: rolled in {seconds} s of the world");
         }
+    }
+}
+
+/// A leak in a pod, primary or replica: the ladder restarts it with the roll's surge, and no copy is ever missing.
+#[test]
+fn a_leaking_pod_is_restarted_with_every_copy_in_place() {
+    for (replicas, ordinal) in [(1, 0), (1, 1), (2, 0), (2, 2)] {
+        let mut world = formed(1, replicas);
+        let pods = replicas as usize + 1;
+        world.store = valid(&format!(
+            "{}\nhygiene: {{mode: Auto, thresholds: {{sample: 15s}}}}",
+            spec(1, replicas, 10)
+        ));
+        run(&mut world, Fault::None, -1, pods);
+        let name = format!("media-0-{ordinal}");
+        let leaking = world.pods[&name].uid.clone();
+        world.leaking.insert(leaking.clone());
+        let remedied = |world: &World| {
+            world.status.remediation.as_ref().is_some_and(|status| {
+                status.last_actions.first().is_some_and(|remedy| remedy.result == RemedyResult::Effective)
+            })
+        };
+        let start = world.now;
+        while !(remedied(&world) && world.settled()) {
+            assert!(
+                world.now - start < SECONDS_MAX,
+                "{name}: {:#?} {:#?}",
+                world.log,
+                world.status.remediation
+            );
+            world.pass();
+            world.tick();
+            assert!(world.copies(0) >= pods, "{name}: {:#?}", world.log);
+        }
+        assert!(world.pods.values().all(|pod| pod.uid != leaking));
+    }
+}
+
+/// Who takes over is the shard's own affair; a roll must end with the primary inside all the same.
+#[test]
+fn rolls_end_although_the_wished_successor_is_ignored() {
+    for replicas in 0..=2 {
+        let mut world = changed(&formed(1, replicas), replicas);
+        world.wish_ignored = true;
+        run(&mut world, Fault::None, -1, replicas as usize + 1);
     }
 }
 

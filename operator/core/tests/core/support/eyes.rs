@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use blobstore_operator_core::observed::{ContainerSeen, Observed, PodSeen, RecordSeen, Seen, SetSeen};
 use blobstore_sidecar_api::record::Member;
+use blobstore_sidecar_api::report::{Verdict, VerdictClass};
 use blobstore_sidecar_api::topology::{PodTopology, ShardState};
 
 use super::world::{Pod, World};
-use super::{at, engine, report, revisions};
+use super::{at, engine, report, revisions, verdict};
 
 impl World {
     pub(crate) fn observe(&self) -> Observed {
@@ -68,9 +69,18 @@ impl World {
             role,
             unschedulable: (pod.ordinal >= self.room).then(|| "0/3 nodes are available".to_owned()),
             containers: BTreeMap::from([("engine".to_owned(), engine)]),
-            report: if running { Seen::Present(report(name, self.now, Vec::new())) } else { Seen::Absent },
+            report: if running {
+                Seen::Present(report(name, self.now, self.verdicts(pod)))
+            } else {
+                Seen::Absent
+            },
             topology,
         }
+    }
+
+    fn verdicts(&self, pod: &Pod) -> Vec<Verdict> {
+        let leak = self.leaking.contains(&pod.uid).then(|| verdict(VerdictClass::Growing, 80, pod.started));
+        leak.into_iter().collect()
     }
 
     fn topology(&self, name: &str, pod: &Pod, all: &[Member]) -> PodTopology {

@@ -51,6 +51,10 @@ pub(crate) struct World {
     /// No node takes a pod with this ordinal or higher.
     pub(crate) room: u32,
     pub(crate) refuse_hand_over_until: i64,
+    /// A primary hands over to whoever takes it first, whatever the wish.
+    pub(crate) wish_ignored: bool,
+    /// UIDs of pods whose sidecar reports a leak.
+    pub(crate) leaking: BTreeSet<String>,
     pub(crate) refuse_eviction_until: i64,
     /// Losses that a fault caused, per shard: the oracle forgives them.
     pub(crate) forgiven: BTreeSet<u32>,
@@ -73,6 +77,8 @@ impl World {
             broken: BTreeSet::new(),
             room: u32::MAX,
             refuse_hand_over_until: 0,
+            wish_ignored: false,
+            leaking: BTreeSet::new(),
             refuse_eviction_until: 0,
             forgiven: BTreeSet::new(),
             serial: 0,
