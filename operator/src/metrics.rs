@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use crate::tasks;
+use blobstore_operator_api::spec::SHARDS_MAX;
 
 /// From a cached no-op pass (milliseconds) to the bound of one pass (60 s).
 const PASS_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
@@ -29,6 +30,10 @@ pub struct Metrics {
     pub findings_open: IntGaugeVec,
     pub budget_left: IntGaugeVec,
     pub breaker_open: IntGaugeVec,
+    pub members_wanted: IntGaugeVec,
+    pub shard_epoch: IntGaugeVec,
+    pub shard_in_sync: IntGaugeVec,
+    pub shard_data_lost: IntGaugeVec,
     pub leader: Gauge,
     resident: Gauge,
 }
@@ -40,6 +45,15 @@ pub struct StoreFigures {
     pub findings_open: i64,
     pub budget_left: i64,
     pub breaker_open: bool,
+}
+
+/// One shard as its record shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardFigures {
+    pub shard: u32,
+    pub epoch: u64,
+    pub in_sync: usize,
+    pub data_lost: bool,
 }
 
 struct Names<'a>(&'a Registry);
@@ -69,6 +83,8 @@ impl Names<'_> {
 
 /// Labels of a gauge per store.
 const STORE: &[&str] = &["namespace", "name"];
+/// Labels of a gauge per shard; a store has at most 64 of them.
+const SHARD: &[&str] = &["namespace", "name", "shard"];
 
 impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
@@ -133,6 +149,10 @@ impl Metrics {
             findings_open: names.gauges("findings_open", "Memory findings that are open.", STORE)?,
             budget_left: names.gauges("budget_left", "Disruptive actions left today.", STORE)?,
             breaker_open: names.gauges("breaker_open", "1 while remediation is stopped.", STORE)?,
+            members_wanted: names.gauges("members_wanted", "Pods per shard that are asked for.", STORE)?,
+            shard_epoch: names.gauges("shard_epoch", "Grows with every change of the primary.", SHARD)?,
+            shard_in_sync: names.gauges("shard_in_sync", "Copies in sync, the primary's included.", SHARD)?,
+            shard_data_lost: names.gauges("shard_data_lost", "1 while DataLost holds.", SHARD)?,
             leader: names.gauge("leader", "1 while this process leads.")?,
             resident: names.gauge("resident_memory_bytes", "Resident memory of this process.")?,
             registry,
@@ -157,11 +177,34 @@ impl Metrics {
         self.breaker_open.with_label_values(&labels).set(i64::from(breaker_open));
     }
 
+    pub fn set_shards(&self, namespace: &str, name: &str, members_wanted: u32, shards: &[ShardFigures]) {
+        self.members_wanted.with_label_values(&[namespace, name]).set(i64::from(members_wanted));
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        for ShardFigures { shard, epoch, in_sync, data_lost } in shards.iter().copied() {
+            let shard = shard.to_string();
+            let labels = [namespace, name, shard.as_str()];
+            self.shard_epoch.with_label_values(&labels).set(number(epoch));
+            self.shard_in_sync.with_label_values(&labels).set(number(in_sync as u64));
+            self.shard_data_lost.with_label_values(&labels).set(i64::from(data_lost));
+        }
+    }
+
     /// A store that is gone leaves no series behind.
     pub fn forget_store(&self, namespace: &str, name: &str) {
-        for gauges in [&self.store_ready, &self.findings_open, &self.budget_left, &self.breaker_open] {
+        for gauges in [
+            &self.store_ready,
+            &self.findings_open,
+            &self.budget_left,
+            &self.breaker_open,
+            &self.members_wanted,
+        ] {
             // Absent already when the store never reached a report.
             let _ = gauges.remove_label_values(&[namespace, name]);
+            for shard in (0..SHARDS_MAX).map(|shard| shard.to_string()) {
+                for gauges in [&self.shard_epoch, &self.shard_in_sync, &self.shard_data_lost] {
+                    let _ = gauges.remove_label_values(&[namespace, name, &shard]);
+                }
+            }
         }
     }
 
@@ -194,8 +237,16 @@ mod tests {
         let metrics = Metrics::new().expect("metrics register");
         metrics.wrote("StatefulSet", "apply");
         metrics.set_store("ns", "gone", &StoreFigures { ready: true, ..StoreFigures::default() });
+        metrics.set_shards(
+            "ns",
+            "gone",
+            2,
+            &[ShardFigures { shard: 63, epoch: 4, in_sync: 1, data_lost: false }],
+        );
         let text = String::from_utf8(metrics.render().expect("renders")).expect("is text");
         assert!(text.contains(r#"blobstore_operator_store_ready{name="gone",namespace="ns"} 1"#), "{text}");
+        let epoch = r#"blobstore_operator_shard_epoch{name="gone",namespace="ns",shard="63"} 4"#;
+        assert!(text.contains(epoch), "{text}");
         metrics.forget_store("ns", "gone");
         let text = String::from_utf8(metrics.render().expect("renders")).expect("is text");
         assert!(!text.contains("gone"), "{text}");

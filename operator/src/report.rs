@@ -1,12 +1,14 @@
 //! Says what came of a pass: status (only if it differs), events, gauges, one outcome line.
 
-use blobstore_operator_api::status::{BlobStoreStatus, BreakerState, RemediationStatus, condition};
+use blobstore_operator_api::status::{
+    BlobStoreStatus, BreakerState, RemediationStatus, ShardStatus, condition,
+};
 use blobstore_operator_api::{BlobStore, names};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::metrics::StoreFigures;
+use crate::metrics::{ShardFigures, StoreFigures};
 use crate::shared::{ApiError, Shared, ask};
 
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +54,16 @@ pub fn measure(shared: &Shared, store: &BlobStore, before: &BlobStoreStatus, aft
         budget_left: remediation.map_or(0, budget_left),
         breaker_open: remediation.is_some_and(|found| found.breaker != BreakerState::Closed),
     };
-    shared.metrics.set_store(&store.namespace().unwrap_or_default(), &store.name_any(), &figures);
+    let (namespace, name) = (store.namespace().unwrap_or_default(), store.name_any());
+    shared.metrics.set_store(&namespace, &name, &figures);
+    let shard = |seen: &ShardStatus| ShardFigures {
+        shard: seen.shard,
+        epoch: seen.epoch,
+        in_sync: seen.in_sync.len(),
+        data_lost: seen.lost_at.is_some(),
+    };
+    let shards: Vec<ShardFigures> = after.shards.iter().map(shard).collect();
+    shared.metrics.set_shards(&namespace, &name, store.spec.replicas.saturating_add(1), &shards);
     let known = before.remediation.as_ref().map(|found| found.last_actions.as_slice()).unwrap_or_default();
     for remedy in remediation.into_iter().flat_map(|found| &found.last_actions) {
         if known.iter().any(|old| old.id == remedy.id && old.result == remedy.result) {

@@ -83,8 +83,8 @@ fn run(args: &Args) -> Result<()> {
         rounds: args.rounds,
         length: Duration::from_secs_f64(args.seconds),
     };
-    let outcome = measure::run(&plan)?;
     let machine = machine::describe();
+    let outcome = measure::run(&plan)?;
     let table = report::markdown(&machine, &plan, &outcome);
     report::say(&table);
     report::write(&args.out, &table, &report::json(&machine, &plan, &outcome))?;
