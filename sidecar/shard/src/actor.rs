@@ -370,17 +370,18 @@ impl Actor {
         let machine = &self.machine;
         let done = !machine.named() && (machine.handed_over() || machine.relinquished().is_none())
             || machine.named() && machine.successors() == 0;
-        while let Some(handing) = self.handing.front() {
-            if !done && now < handing.deadline {
-                return;
-            }
-            if machine.handed_over() {
+        let over = machine.handed_over();
+        let (ended, waiting) =
+            self.handing.drain(..).partition(|handing: &Handing| done || now >= handing.deadline);
+        self.handing = waiting;
+        let ended: VecDeque<Handing> = ended;
+        for handing in ended {
+            if over {
                 metrics::HAND_OVER.observe(handing.since.elapsed().as_secs_f64());
             }
-            if let Some(handing) = self.handing.pop_front() {
-                self.stop.send_replace(true);
-                let _cancelled = handing.answer.send(());
-            }
+            self.stop.send_replace(true);
+            // The preStop caller may have been cancelled; the engine may end all the same.
+            let _cancelled = handing.answer.send(());
         }
     }
 }

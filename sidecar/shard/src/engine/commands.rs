@@ -113,6 +113,8 @@ pub(crate) struct Follow<'a> {
 
 impl Follow<'_> {
     pub(crate) async fn run(self) -> Result<(), EngineError> {
+        // Also when the order to close was lost on a frozen engine.
+        self.engine.call::<()>("ACL SETUSER", &[ports::REPLICATION_USER, "off"]).await?;
         self.engine.call::<()>("CONFIG SET", &["masterauth", self.replication_password]).await?;
         self.meet().await?;
         let (own, _) = parse_nodes(&self.engine.call::<String>("CLUSTER NODES", &[]).await?);
