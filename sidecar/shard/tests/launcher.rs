@@ -1,5 +1,7 @@
 //! The launcher: its configuration text, what it reads of cgroups, and the boot protocol around a real engine.
 
+#![expect(clippy::expect_used, reason = "a test says what should hold")]
+
 use std::{path::Path, time::Duration};
 
 use blobstore_sidecar_api::{

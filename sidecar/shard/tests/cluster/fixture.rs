@@ -40,7 +40,7 @@ fn next_ip() -> Ipv4Addr {
     Ipv4Addr::new(127, 1 + high % 200, low, u8::try_from(number).expect("few members in a process"))
 }
 
-pub fn sidecar_config(members: u32, persistence: Persistence) -> SidecarConfig {
+pub(crate) fn sidecar_config(members: u32, persistence: Persistence) -> SidecarConfig {
     SidecarConfig {
         store: StoreIdentity {
             name: "store".to_owned(),
@@ -62,11 +62,11 @@ pub fn sidecar_config(members: u32, persistence: Persistence) -> SidecarConfig {
     }
 }
 
-pub struct Member {
-    pub ip: Ipv4Addr,
-    pub dir: tempfile::TempDir,
-    pub handle: Option<ShardHandle>,
-    pub engine: Option<Child>,
+pub(crate) struct Member {
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) handle: Option<ShardHandle>,
+    pub(crate) engine: Option<Child>,
     config: ShardConfig,
     peer_port: Option<JoinHandle<()>>,
 }
@@ -89,12 +89,12 @@ impl Member {
         Self { ip, dir, handle: None, engine: None, config, peer_port: None }
     }
 
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
     /// As the launcher does: fresh unless the data is kept.
-    pub fn start_engine(&mut self) {
+    pub(crate) fn start_engine(&mut self) {
         let data = self.data_dir();
         if self.config.config.persistence == Persistence::None && data.exists() {
             std::fs::remove_dir_all(&data).expect("an empty start");
@@ -123,7 +123,7 @@ impl Member {
         self.engine = Some(child);
     }
 
-    pub async fn start_sidecar(&mut self, register: &MemoryRegister) {
+    pub(crate) async fn start_sidecar(&mut self, register: &MemoryRegister) {
         let handle = ShardHandle::start(self.config.clone(), Arc::new(register.clone())).expect("a sidecar");
         let address = SocketAddr::new(IpAddr::V4(self.ip), ports::PEER_PORT);
         let listener = TcpListener::bind(address).await.expect("the peer port");
@@ -134,28 +134,28 @@ impl Member {
         self.handle = Some(handle);
     }
 
-    pub fn handle(&self) -> &ShardHandle {
+    pub(crate) fn handle(&self) -> &ShardHandle {
         self.handle.as_ref().expect("a running sidecar")
     }
 
-    pub async fn state(&self) -> Option<ShardState> {
+    pub(crate) async fn state(&self) -> Option<ShardState> {
         let handle = self.handle.as_ref()?;
         Some(handle.topology().await?.state)
     }
 
-    pub fn signal_engine(&self, signal: Signal) {
+    pub(crate) fn signal_engine(&self, signal: Signal) {
         let child = self.engine.as_ref().expect("an engine");
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
         nix::sys::signal::kill(pid, signal).expect("a signal");
     }
 
-    pub fn kill_engine(&mut self) {
+    pub(crate) fn kill_engine(&mut self) {
         let mut child = self.engine.take().expect("an engine");
         child.kill().expect("SIGKILL");
         child.wait().expect("its end");
     }
 
-    pub async fn stop_sidecar(&mut self) {
+    pub(crate) async fn stop_sidecar(&mut self) {
         if let Some(task) = self.peer_port.take() {
             task.abort();
             let _aborted = task.await;
@@ -164,12 +164,12 @@ impl Member {
     }
 
     /// A lane of the data path: a connection of its own, as the engine's user.
-    pub async fn lane(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+    pub(crate) async fn lane(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
         self.lane_info().await
     }
 
     /// As `lane`, without borrowing the member.
-    pub fn lane_info(
+    pub(crate) fn lane_info(
         &self,
     ) -> impl Future<Output = redis::RedisResult<redis::aio::MultiplexedConnection>> + Send + use<> {
         use redis::IntoConnectionInfo;
@@ -184,7 +184,7 @@ impl Member {
     }
 
     /// Says over the boot socket what a launcher would.
-    pub async fn boot(&self, has_data: bool) {
+    pub(crate) async fn boot(&self, has_data: bool) {
         use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
         let mut stream =
             tokio::net::UnixStream::connect(&self.config.boot_socket).await.expect("a boot socket");
@@ -245,16 +245,16 @@ async fn answer(
     Ok(response)
 }
 
-pub struct Shard {
-    pub register: MemoryRegister,
-    pub members: Vec<Member>,
+pub(crate) struct Shard {
+    pub(crate) register: MemoryRegister,
+    pub(crate) members: Vec<Member>,
 }
 
 /// How long any single condition may take: several times the protocol's longest wait.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 impl Shard {
-    pub async fn start(members: u32, persistence: Persistence) -> Self {
+    pub(crate) async fn start(members: u32, persistence: Persistence) -> Self {
         let register = MemoryRegister::default();
         let mut shard = Self { register, members: Vec::new() };
         for index in 0..members {
@@ -266,7 +266,7 @@ impl Shard {
         shard
     }
 
-    pub async fn formed(members: u32, persistence: Persistence) -> Self {
+    pub(crate) async fn formed(members: u32, persistence: Persistence) -> Self {
         let shard = Self::start(members, persistence).await;
         shard
             .until("all in sync", |shard| shard.register.peek().record.in_sync.len() == members as usize)
@@ -275,7 +275,7 @@ impl Shard {
         shard
     }
 
-    pub async fn until(&self, what: &str, mut reached: impl FnMut(&Self) -> bool) {
+    pub(crate) async fn until(&self, what: &str, mut reached: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !reached(self) {
             assert!(Instant::now() < deadline, "{what}: {}", self.story().await);
@@ -284,19 +284,19 @@ impl Shard {
     }
 
     /// Index of the member that serves, other than `not`.
-    pub async fn until_serving(&self, not: Option<usize>) -> usize {
+    pub(crate) async fn until_serving(&self, not: Option<usize>) -> usize {
         self.until("somebody serves", |shard| shard.serving(not).is_some()).await;
         self.serving(not).expect("somebody serves")
     }
 
-    pub fn serving(&self, not: Option<usize>) -> Option<usize> {
+    pub(crate) fn serving(&self, not: Option<usize>) -> Option<usize> {
         (0..self.members.len()).find(|index| {
             let handle = self.members[*index].handle.as_ref();
             Some(*index) != not && handle.is_some_and(|handle| handle.authority().tenure().is_some())
         })
     }
 
-    pub async fn until_state(&self, index: usize, wanted: ShardState) {
+    pub(crate) async fn until_state(&self, index: usize, wanted: ShardState) {
         let deadline = Instant::now() + PATIENCE;
         while self.members[index].state().await != Some(wanted) {
             assert!(Instant::now() < deadline, "{index} is not {wanted:?}: {}", self.story().await);
@@ -304,7 +304,7 @@ impl Shard {
         }
     }
 
-    pub async fn story(&self) -> String {
+    pub(crate) async fn story(&self) -> String {
         let mut story = format!("{:#?}\n", self.register.peek());
         for member in &self.members {
             let topology = match &member.handle {
