@@ -176,6 +176,13 @@ impl Permit {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Gives back all but `bytes`.
+    pub fn shrink(&mut self, bytes: u64) {
+        let rest = self.bytes.saturating_sub(bytes);
+        self.bytes -= rest;
+        drop(Permit { inner: Arc::clone(&self.inner), bytes: rest });
+    }
 }
 
 impl Drop for Permit {
@@ -234,7 +241,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn more_than_everything_is_cut_down() {
         let budget = Budget::new(10);
-        assert_eq!(budget.permit(99, SHORT).await.expect("cut").bytes(), 10);
+        let mut permit = budget.permit(99, SHORT).await.expect("cut");
+        assert_eq!(permit.bytes(), 10);
+        permit.shrink(4);
+        assert_eq!((permit.bytes(), budget.used()), (4, 4));
+        permit.shrink(9);
+        assert_eq!((permit.bytes(), budget.used()), (4, 4));
+        drop(permit);
         let forced = budget.force(25);
         assert_eq!(budget.used(), 25);
         drop(forced);

@@ -238,11 +238,13 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Counts a buffer that was leased without a permit, over the limit if need be.
-    pub fn account(&mut self, budget: &Budget) {
+    /// A buffer that was leased before its size was known counts under a permit that was taken for the most it
+    /// could be; the rest goes back.
+    pub fn count_under(&mut self, mut with: Permit) {
+        with.shrink(size(self.state.capacity));
         let mut mode = self.state.mode.lock().unwrap_or_else(PoisonError::into_inner);
         if let Mode::Outstanding { permit, .. } = &mut *mode {
-            *permit = Some(budget.force(size(self.state.capacity)));
+            *permit = Some(with);
         }
     }
 

@@ -94,6 +94,7 @@ impl Inner {
         last.add_command(unlink(std::slice::from_ref(&manifest_key)));
         last.add_command(cmd("ZREM").arg(&list).arg(&entry).to_owned());
         let (manifests, listed): (u64, u64) = self.meta.pipe("free a manifest", &last).await?;
+        self.readers.freed(generation);
         if manifests > 0 {
             self.ledger.string_removed(Family::Manifest, manifest_key.len(), manifest as usize);
         }

@@ -1,6 +1,9 @@
 //! Reading: records through the cache, bodies as streams, and the read rule before the first byte goes out.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use blobstore_sidecar_core::{
     key,
@@ -8,10 +11,7 @@ use blobstore_sidecar_core::{
     precondition::{Access, Current, Outcome},
     record::{HEAD_BYTES, Head, Record, decode_headers},
 };
-use blobstore_sidecar_runtime::{
-    authority::Tenure,
-    pool::{Lease, Pooled},
-};
+use blobstore_sidecar_runtime::authority::Tenure;
 use futures::{StreamExt, stream};
 use redis::cmd;
 
@@ -28,6 +28,8 @@ use crate::{
 const READ_TRIES_MAX: u32 = 8;
 /// First read of a HEAD: the fixed part and the headers of nearly every object.
 const HEAD_READ_BYTES: usize = 1024;
+/// Asked of the budget before a record is read: its fixed part, all headers, the longest tail.
+const RECORD_BYTES_MAX: u64 = 25 << 10;
 /// Objects whose access hour waits to be written. More than this are written at the next read.
 const TOUCHED_MAX: usize = 4096;
 
@@ -50,7 +52,13 @@ impl Inner {
             conditions(&request.conditions, &meta)?;
             let (range, partial) = range_of(&request, &meta)?;
             self.touch(&target, &entry);
-            let mut source = Source::new(Arc::clone(self), &target, Arc::clone(&entry), range.clone());
+            let source = Source::new(Arc::clone(self), &target, Arc::clone(&entry), range.clone());
+            let Some(mut source) = source else {
+                self.cache.invalidate_record(&target.cache_key);
+                damage =
+                    Some(StoreError::new(ErrorKind::Busy, "the object changes too often: retry in a moment"));
+                continue;
+            };
             let first = match source.next().await {
                 // The object was replaced and freed since its record was read: read that again.
                 Err(error) if error.kind == ErrorKind::Damaged => {
@@ -144,6 +152,11 @@ impl Inner {
             return Ok(Some(entry));
         }
         let version = self.cache.version(&target.cache_key);
+        let wait = Duration::from_millis(self.options.limits.admission_wait_ms);
+        let permit = self.budget.permit(RECORD_BYTES_MAX, wait).await.map_err(|error| {
+            StoreError::new(ErrorKind::Busy, "too many bytes are in flight: retry in a moment")
+                .caused_by(error)
+        })?;
         let mut lane = self.read_lanes.take().await?;
         let mut out = Outgoing::default();
         out.command(&[b"GET", target.record().as_bytes()]);
@@ -151,7 +164,10 @@ impl Inner {
         let value = match lane.value(None, &self.pool, "record").await? {
             Value::Absent => return Ok(None),
             Value::Wrong => return Err(errors::garbage()),
-            Value::Present(lease) => self.held(lease),
+            Value::Present(mut lease) => {
+                lease.count_under(permit);
+                lease.freeze()
+            }
         };
         let record = Record::decode(&value.bytes).map_err(|error| damaged("record", error))?;
         let crcs = match record.head.layout.chunks {
@@ -177,12 +193,6 @@ impl Inner {
         let entry = Arc::new(RecordEntry::new(record, value, crcs, tenure.clone()));
         self.cache.insert_record(&target.cache_key, &target.cache_bucket, Arc::clone(&entry), version);
         Ok(Some(entry))
-    }
-
-    /// A value that was read before its length was known: its bytes count from now on.
-    fn held(&self, mut lease: Lease) -> Pooled {
-        lease.account(&self.budget);
-        lease.freeze()
     }
 
     /// Nothing there: is it the object or the bucket that is missing?

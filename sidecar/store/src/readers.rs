@@ -2,7 +2,7 @@
 //! is cut.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +27,8 @@ struct State {
     reading: HashMap<Generation, Reading>,
     /// Generations whose last reader has left.
     ready: Vec<Doomed>,
+    /// Generations that are being freed: nobody may begin to read them.
+    freeing: HashSet<Generation>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,22 +50,35 @@ impl Readers {
         Self { state: Arc::default(), wake }
     }
 
-    pub(crate) fn enter(&self, generation: Generation) -> Reader {
+    /// `None`: it is being freed, the record that named it has been replaced.
+    pub(crate) fn enter(&self, generation: Generation) -> Option<Reader> {
         let mut state = self.lock();
+        if state.freeing.contains(&generation) {
+            return None;
+        }
         let reading = state.reading.entry(generation).or_default();
         reading.count += 1;
-        Reader { readers: self.clone(), generation, cut: Arc::clone(&reading.cut) }
+        Some(Reader { readers: self.clone(), generation, cut: Arc::clone(&reading.cut) })
     }
 
     /// Hands a generation over to be freed. `Some`: nobody reads it, free it now.
     pub(crate) fn doom(&self, doomed: Doomed) -> Option<Doomed> {
-        match self.lock().reading.get_mut(&doomed.generation) {
-            None => Some(doomed),
+        let mut state = self.lock();
+        match state.reading.get_mut(&doomed.generation) {
+            None => {
+                state.freeing.insert(doomed.generation);
+                Some(doomed)
+            }
             Some(reading) => {
                 reading.doomed.get_or_insert((doomed, Instant::now()));
                 None
             }
         }
+    }
+
+    /// It is gone: from now on a reader finds nothing, instead of a part.
+    pub(crate) fn freed(&self, generation: Generation) {
+        self.lock().freeing.remove(&generation);
     }
 
     /// Generations whose last reader left since the last call.
@@ -102,6 +117,7 @@ impl Drop for Reader {
         }
         let doomed = state.reading.remove(&self.generation).and_then(|reading| reading.doomed);
         if let Some((doomed, _)) = doomed {
+            state.freeing.insert(doomed.generation);
             state.ready.push(doomed);
             self.readers.wake.notify_one();
         }
@@ -122,6 +138,8 @@ mod tests {
     fn the_last_reader_lets_go() {
         let readers = Readers::new(Arc::new(Notify::new()));
         assert!(readers.doom(doomed()).is_some(), "nobody reads");
+        assert!(readers.enter(doomed().generation).is_none(), "it is being freed");
+        readers.freed(doomed().generation);
         let (a, b) = (readers.enter(doomed().generation), readers.enter(doomed().generation));
         assert!(readers.doom(doomed()).is_none());
         drop(a);
@@ -134,7 +152,7 @@ mod tests {
     #[test]
     fn slow_readers_are_cut() {
         let readers = Readers::new(Arc::new(Notify::new()));
-        let reader = readers.enter(doomed().generation);
+        let reader = readers.enter(doomed().generation).expect("it is whole");
         readers.cut_slow(Duration::ZERO);
         assert!(!reader.is_cut(), "nothing waits for it");
         assert!(readers.doom(doomed()).is_none());

@@ -61,13 +61,13 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// `None`: the body is being freed, its record was replaced.
     pub(crate) fn new(
         inner: Arc<Inner>,
         target: &Target,
         entry: Arc<RecordEntry>,
         range: Range<u64>,
-    ) -> Self {
-        DOWNLOADS_STARTED.inc();
+    ) -> Option<Self> {
         let layout = entry.record.head.layout;
         let chunk_of = |at: u64| u32::try_from(at / u64::from(layout.chunk_bytes)).unwrap_or(u32::MAX);
         let chunked_end = range.end.min(layout.chunked());
@@ -76,8 +76,10 @@ impl Source {
         } else {
             (0, 0)
         };
-        let reader = (next < until).then(|| inner.readers.enter(entry.record.head.generation));
-        Self {
+        let reader =
+            if next < until { Some(inner.readers.enter(entry.record.head.generation)?) } else { None };
+        DOWNLOADS_STARTED.inc();
+        Some(Self {
             tag: target.tag,
             bucket: Arc::clone(&target.cache_bucket),
             caching: inner.cache.takes(layout.size()),
@@ -92,7 +94,7 @@ impl Source {
             lane: None,
             reader,
             started: false,
-        }
+        })
     }
 
     /// Nothing more comes from here.
@@ -168,7 +170,14 @@ impl Source {
         };
         let fill = match self.caching.then(|| self.inner.cache.fills.enter(generation, index)) {
             Some(Fill::Theirs(theirs)) => return Ok(Some(Asked::Theirs(theirs))),
-            Some(Fill::Ours(guard)) => Some(guard),
+            // The fill before ours may have ended between the two looks.
+            Some(Fill::Ours(guard)) => match self.inner.cache.chunk(generation, index) {
+                Some(chunk) => {
+                    guard.done(&chunk);
+                    return Ok(Some(Asked::Cached(chunk)));
+                }
+                None => Some(guard),
+            },
             Some(Fill::Alone) | None => None,
         };
         Ok(Some(Asked::Lane { permit: Some(permit), fill }))

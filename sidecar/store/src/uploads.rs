@@ -197,14 +197,15 @@ impl Inner {
         let known = state.map_or(0, |state| state.chunks.load(Ordering::Acquire));
         let generation = entry.generation;
         let mut index = 0;
-        loop {
-            let batch = if index < known { FREE_BATCH.min(known - index) } else { MISSES_MAX };
+        while index < CHUNKS_MAX {
+            let probing = index >= known;
+            let batch = if probing { MISSES_MAX } else { FREE_BATCH.min(known - index) };
             let keys: Vec<String> =
                 (index..index + batch).map(|index| key::chunk(tag, generation, index)).collect();
             let removed: u32 = self.meta.query("sweep chunks", &unlink(&keys)).await?;
             self.ledger_swept(&keys, index, removed, known, state);
             index += batch;
-            if (removed == 0 && index >= known) || index >= CHUNKS_MAX {
+            if probing && removed == 0 {
                 break;
             }
         }

@@ -1,5 +1,4 @@
 //! A real engine for each test: cluster mode, all slots, unix socket, no persistence. Ended by its own handle.
-#![expect(clippy::expect_used, reason = "helpers of tests: a broken fixture ends the test")]
 
 use std::{
     collections::BTreeMap,

@@ -1,10 +1,8 @@
 //! Bodies go in and come out, of every size and by every path, and nothing is left behind.
-#![expect(clippy::expect_used, reason = "helpers of tests")]
-
-mod common;
 
 use std::time::Duration;
 
+use crate::common::{Bench, bucket, frames, name, options, payload, read};
 use blobstore_sidecar_core::{
     etag::{ETag, TagSet},
     ledger::Family,
@@ -13,7 +11,6 @@ use blobstore_sidecar_core::{
 };
 use blobstore_sidecar_store::{Attributes, DeleteRequest, ErrorKind, GetRequest, HeadRequest, PutRequest};
 use bytes::Bytes;
-use common::{Bench, bucket, frames, name, options, payload, read};
 use futures::{StreamExt, stream};
 
 const SIZES: [usize; 11] =

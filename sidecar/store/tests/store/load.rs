@@ -1,0 +1,111 @@
+//! Many at once: bodies never mix, memory follows the budget and not the number of clients.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::common::{Bench, bucket, frames, name, options, payload, read};
+use blobstore_sidecar_store::{ErrorKind, GetRequest, PutRequest};
+use futures::{StreamExt, stream};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_never_see_two_versions_mixed() {
+    for cache_bytes in [0, 8 << 20] {
+        let mut options = options();
+        options.cache.max_bytes = cache_bytes;
+        let bench = Arc::new(Bench::with(options, &[]).await);
+        let bodies: Vec<_> = (0..4).map(|seed| payload(1_300_000, seed + 1)).collect();
+        bench.put("a", bodies[0].clone()).await;
+        let writes = async {
+            for round in 0..40 {
+                bench.put("a", bodies[round % 4].clone()).await;
+            }
+        };
+        let reads = (0..4).map(|_| async {
+            for _ in 0..40 {
+                let outcome =
+                    bench.store.get(GetRequest::new(bucket(), name("a"))).await.expect("always there");
+                let got = read(outcome).await.expect("a reader in time is never cut");
+                assert!(bodies.contains(&got), "a mixture of versions");
+            }
+        });
+        tokio::join!(writes, futures::future::join_all(reads));
+        bench.is_quiet().await;
+        let chunks = bench.engine.keys().await.iter().filter(|key| key.starts_with("c:")).count();
+        assert_eq!(chunks, 5, "one generation is left");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_keeps_its_version_until_it_leaves_or_is_cut() {
+    let mut options = options();
+    options.cache.max_bytes = 0;
+    options.timing.reader_grace = Duration::from_secs(3600);
+    let bench = Bench::with(options.clone(), &[]).await;
+    let old = payload(3_000_000, 1);
+    bench.put("a", old.clone()).await;
+    let outcome = bench.store.get(GetRequest::new(bucket(), name("a"))).await.expect("found");
+    bench.put("a", payload(3_000_000, 2)).await;
+    assert_eq!(read(outcome).await.expect("the old body, whole"), old);
+    bench.is_quiet().await;
+    options.timing.reader_grace = Duration::ZERO;
+    let bench = Bench::with(options, &[]).await;
+    bench.put("a", old.clone()).await;
+    let mut slow = bench.store.get(GetRequest::new(bucket(), name("a"))).await.expect("found").body;
+    bench.put("a", payload(3_000_000, 2)).await;
+    let deadline = std::time::Instant::now() + crate::common::PATIENCE;
+    let error = loop {
+        match slow.next().await.expect("cut before the end") {
+            Ok(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(error) => break error,
+        }
+        assert!(std::time::Instant::now() < deadline, "never cut");
+    };
+    assert_eq!(error.kind, ErrorKind::Cut);
+    drop(slow);
+    bench.is_quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r000_2_a_hundred_uploads_of_50_mb_stay_within_the_budget() {
+    const BODY: usize = 50_000_000;
+    let mut options = options();
+    options.cache.max_bytes = 0;
+    options.limits.inflight_bytes_max = 32 << 20;
+    options.limits.admission_wait_ms = 60_000;
+    let bench = Bench::with(options, &[]).await;
+    let body = payload(BODY, 1);
+    // All of one name: the engine holds one body and those under way, the store's own memory is what counts here.
+    let uploads = (0..100).map(|index| {
+        let request = PutRequest::new(bucket(), name(&format!("a-{}", index % 4)), Some(BODY as u64));
+        let body = body.clone();
+        async { bench.store.put(request, frames(body, 131_072)).await.expect("stored") }
+    });
+    stream::iter(uploads).buffer_unordered(100).collect::<Vec<_>>().await;
+    assert!(bench.store.budget().peak() <= 32 << 20, "peak {}", bench.store.budget().peak());
+    assert!(bench.store.budget().peak() > 4 << 20, "they ran side by side: {}", bench.store.budget().peak());
+    assert_eq!(bench.store.pool().stats().taken, 0, "uploads pass on what they got: no buffer, no copy");
+    bench.is_quiet().await;
+    let readers = (0..100).map(|_| async {
+        let mut body = bench.store.get(GetRequest::new(bucket(), name("a-0"))).await.expect("found").body;
+        let mut total = 0;
+        while let Some(bytes) = body.next().await {
+            total += bytes.expect("good").len();
+        }
+        assert_eq!(total, BODY);
+    });
+    futures::future::join_all(readers).await;
+    assert!(bench.store.budget().peak() <= 32 << 20, "peak {}", bench.store.budget().peak());
+    bench.is_quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_readers_of_one_cold_object_read_it_about_once() {
+    let bench = Bench::with(options(), &[]).await;
+    let body = payload(4_000_000, 1);
+    bench.put("a", body.clone()).await;
+    let readers = (0..32).map(|_| async { assert_eq!(bench.get("a").await.expect("read"), body) });
+    futures::future::join_all(readers).await;
+    let stats = bench.store.cache_stats();
+    // 16 chunks, each read once; the record at most once per reader.
+    assert!(stats.inserted <= 16 + 32, "filled {} times", stats.inserted);
+    bench.is_quiet().await;
+}

@@ -1,0 +1,8 @@
+//! The store against real engines, one engine per test.
+#![expect(clippy::expect_used, reason = "helpers of tests: a broken fixture ends the test")]
+
+mod common;
+mod faults;
+mod lists;
+mod load;
+mod objects;
