@@ -86,19 +86,25 @@ const STORE: &[&str] = &["namespace", "name"];
 /// Labels of a gauge per shard; a store has at most 64 of them.
 const SHARD: &[&str] = &["namespace", "name", "shard"];
 
+/// What the process itself has to tell: its version and its tasks.
+fn process(names: &Names<'_>) -> Result<(), prometheus::Error> {
+    let build = names.keep(GaugeVec::new(
+        Opts::new("blobstore_operator_build_info", "1, with the version as label."),
+        &["version"],
+    ))?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+    if let Some((started, ended)) = &*tasks::COUNTERS {
+        names.keep(Ok(started.clone()))?;
+        names.keep(Ok(ended.clone()))?;
+    }
+    Ok(())
+}
+
 impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let names = Names(&registry);
-        let build = names.keep(GaugeVec::new(
-            Opts::new("blobstore_operator_build_info", "1, with the version as label."),
-            &["version"],
-        ))?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
-        if let Some((started, ended)) = &*tasks::COUNTERS {
-            names.keep(Ok(started.clone()))?;
-            names.keep(Ok(ended.clone()))?;
-        }
+        process(&names)?;
         let seconds =
             HistogramOpts::new("blobstore_operator_reconcile_duration_seconds", "Time of one pass.")
                 .buckets(PASS_BUCKETS.to_vec());

@@ -57,7 +57,7 @@ async fn pass(subject: &PartialObjectMeta<BlobStore>, shared: &Shared) -> Result
             return Ok(Next::await_change());
         }
     };
-    let mut look = match observe(shared, &store).await {
+    let mut look = match Box::pin(observe(shared, &store)).await {
         Ok(look) => look,
         Err(error) => return unreadable(shared, &mut store, error, now).await,
     };

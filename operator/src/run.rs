@@ -1,6 +1,5 @@
 //! The operator's life: listen, lead, wait for the CRD, run the controllers, stop in order.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -153,12 +152,13 @@ async fn work(
     if drained.is_err() {
         tracing::warn!("passes did not end in time");
     }
-    (rechecking.abort(), forwarding.abort());
+    rechecking.abort();
+    forwarding.abort();
     shared.metrics.leader.set(0.0);
 }
 
-fn asked(mut stop: watch::Receiver<bool>) -> impl Future<Output = ()> {
-    async move { drop(stop.wait_for(|stop| *stop).await) }
+async fn asked(mut stop: watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 /// SIGTERM or SIGINT asks to stop.

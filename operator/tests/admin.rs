@@ -1,5 +1,7 @@
 //! The admin port over a real socket: health, metrics, and webhooks with their limits.
 
+#![expect(clippy::expect_used, reason = "a test says what should hold")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

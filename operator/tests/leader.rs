@@ -1,5 +1,7 @@
 //! Leader election against a fake API server, on a paused clock.
 
+#![expect(clippy::expect_used, reason = "a test says what should hold")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Whole passes against a fake API server: order of writes, nothing when steady, drift, faults.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test says what should hold")]
+
 mod support;
 
 use std::sync::Arc;

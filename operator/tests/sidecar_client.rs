@@ -1,5 +1,7 @@
 //! The sidecar client against real sockets: bounded in time and bytes, refusals understood.
 
+#![expect(clippy::expect_used, reason = "a test says what should hold")]
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

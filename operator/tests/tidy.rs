@@ -1,5 +1,7 @@
 //! House rules over the whole workspace that no lint checks: lengths, headers, orphans, forbidden words and crates.
 
+#![expect(clippy::expect_used, reason = "a test says what should hold")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

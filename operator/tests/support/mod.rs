@@ -2,6 +2,7 @@
 //! write in order, and fails or hangs where a test says so. In memory, so that time can be paused.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![expect(clippy::expect_used, reason = "a test says what should hold")]
 #![expect(clippy::allow_attributes, reason = "whether code is dead differs by test file")]
 
 use std::collections::BTreeMap;

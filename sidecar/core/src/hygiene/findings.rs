@@ -386,16 +386,14 @@ impl Growth {
             && grown > standing.floor
             && standing.excess < standing.floor
             && near;
-        let evidence = || {
-            vec![format!(
-                "used memory grows by {} a minute and the ledger by {} a minute (ratio {ratio:.2}): data, not a leak",
-                human(used_trend.slope * 60_000.0),
-                human(ledger_trend.slope * 60_000.0)
-            )]
-        };
+        let text = format!(
+            "used memory grows by {} a minute and the ledger by {} a minute (ratio {ratio:.2}): data, not a leak",
+            human(used_trend.slope * 60_000.0),
+            human(ledger_trend.slope * 60_000.0)
+        );
         let measure = Measure { value: 0.0, threshold: 0.0, bytes: grown.max(0.0) as u64 };
         let base = finding(VerdictClass::CapacityGrowth, sloped(config, 0), &measure, Vec::new);
-        let evidence = if fires { evidence() } else { Vec::new() };
+        let evidence = if fires { vec![text] } else { Vec::new() };
         let slope_per_ms = used_trend.slope;
         Some(Finding { fires, clear: !fires, leave_ms: 0, slope_per_ms, confidence: 0.95, evidence, ..base })
     }
