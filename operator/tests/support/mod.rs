@@ -3,7 +3,6 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![expect(clippy::expect_used, reason = "a test says what should hold")]
-#![expect(clippy::allow_attributes, reason = "whether code is dead differs by test file")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
