@@ -8,6 +8,6 @@ pub(crate) mod resp;
 mod socket;
 
 pub(crate) use lane::{Expected, Lane, Value};
-pub(crate) use lanes::{LaneLease, Lanes};
+pub(crate) use lanes::{LaneLease, Lanes, Parking};
 pub(crate) use meta::Meta;
 pub(crate) use resp::{Outgoing, Reply};

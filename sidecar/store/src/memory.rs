@@ -119,6 +119,10 @@ impl Inner {
                 }
                 return Ok(self.memory.admit(bytes));
             }
+            // The first look may be old: what was freed since is not in it.
+            if round == 0 {
+                continue;
+            }
             if !self.options.evict || bytes > figures.limit {
                 break;
             }

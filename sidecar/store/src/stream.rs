@@ -17,7 +17,7 @@ use crate::{
     ErrorKind, StoreError,
     cache::{Fill, FillGuard},
     context::{Inner, Target},
-    engine::{Expected, LaneLease, Outgoing, Value},
+    engine::{Expected, LaneLease, Outgoing, Parking, Value},
     get::damaged,
     metrics::{BYTES_OUT, DOWNLOADS_ENDED, DOWNLOADS_STARTED, FILLS_SHARED},
     readers::Reader,
@@ -34,6 +34,8 @@ const FILL_WAIT: Duration = Duration::from_millis(200);
 enum Asked {
     Cached(Pooled),
     Theirs(oneshot::Receiver<Pooled>),
+    /// It was asked for on a lane that is gone.
+    Lost,
     /// Its reply comes next on our lane.
     Lane {
         permit: Option<Permit>,
@@ -55,6 +57,8 @@ pub(crate) struct Source {
     next: u32,
     until: u32,
     lane: Option<LaneLease>,
+    /// The lane while the client takes what was read: others may need it more.
+    parking: Option<Arc<Parking>>,
     reader: Option<Reader>,
     caching: bool,
     started: bool,
@@ -92,6 +96,7 @@ impl Source {
             next,
             until,
             lane: None,
+            parking: None,
             reader,
             started: false,
         })
@@ -102,6 +107,7 @@ impl Source {
         self.at = self.end;
         self.asked.clear();
         self.lane = None;
+        self.parking = None;
         self.reader = None;
     }
 
@@ -118,8 +124,11 @@ impl Source {
         let bytes = match piece.place {
             Place::Tail => self.entry.record.tail.clone(),
             Place::Chunk(index) => {
+                self.fetch_lane();
                 self.ask_ahead().await?;
-                self.chunk(index).await?
+                let chunk = self.chunk(index).await?;
+                self.park_lane();
+                chunk
             }
         };
         let (skip, take) = (piece.skip as usize, piece.take as usize);
@@ -127,6 +136,26 @@ impl Source {
         self.started = true;
         BYTES_OUT.inc_by(u64::from(piece.take));
         Ok(Some(if take == bytes.len() { bytes } else { bytes.slice(skip..skip + take) }))
+    }
+
+    /// Leaves the lane, with what is under way on it, where it can be taken by one who needs it more.
+    fn park_lane(&mut self) {
+        if let Some(lane) = self.lane.take() {
+            self.parking.get_or_insert_with(|| self.inner.read_lanes.parking()).park(lane);
+        }
+    }
+
+    /// Gets the lane back. If it is gone, so are the replies on it: their chunks are read one by one.
+    fn fetch_lane(&mut self) {
+        let Some(parking) = &self.parking else { return };
+        self.lane = parking.fetch();
+        if self.lane.is_none() {
+            for (_, asked) in &mut self.asked {
+                if matches!(asked, Asked::Lane { .. }) {
+                    *asked = Asked::Lost;
+                }
+            }
+        }
     }
 
     /// Asks for chunks until enough are on their way.
@@ -206,6 +235,11 @@ impl Source {
                     self.lane = None;
                 }
                 self.keep(index, &chunk, fill);
+                chunk
+            }
+            Some((asked, Asked::Lost)) if asked == index => {
+                let chunk = self.read_alone(index).await?;
+                self.keep(index, &chunk, None);
                 chunk
             }
             Some((asked, Asked::Theirs(theirs))) if asked == index => self.wait_for(index, theirs).await?,

@@ -1,7 +1,7 @@
 //! The pool of lanes to one engine: bounded in number, idle ones kept for a while, dead ones dropped.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,8 @@ use crate::{
 
 /// Lanes of one kind. The engine reads one at a time; more than this only fills its buffers (256 KiB each).
 pub(crate) const LANES_MAX: usize = 48;
+/// A reader whose client has taken nothing for this long loses its lane to the next who needs one.
+const PARKED_MAX: Duration = Duration::from_millis(50);
 /// Idle lanes are closed after this: a quiet store holds no connections.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
@@ -26,6 +28,30 @@ struct Inner {
     wait: Duration,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<(Lane, Instant)>>,
+    parking: Mutex<Vec<Weak<Parking>>>,
+}
+
+/// Where a reader leaves its lane while its client takes what was read. Replies that are still to come wait in it.
+#[derive(Debug, Default)]
+pub(crate) struct Parking(Mutex<Option<(LaneLease, Instant)>>);
+
+impl Parking {
+    pub(crate) fn park(&self, lane: LaneLease) {
+        *self.lock() = Some((lane, Instant::now()));
+    }
+
+    /// `None`: nothing was parked, or somebody needed it more.
+    pub(crate) fn fetch(&self) -> Option<LaneLease> {
+        self.lock().take().map(|(lane, _)| lane)
+    }
+
+    fn since(&self) -> Option<Instant> {
+        self.lock().as_ref().map(|(_, since)| *since)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(LaneLease, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -47,15 +73,20 @@ impl Lanes {
         wait: Duration,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(LANES_MAX));
-        Self(Arc::new(Inner { address, auth, timeout, wait, permits, idle: Mutex::default() }))
+        Self(Arc::new(Inner {
+            address,
+            auth,
+            timeout,
+            wait,
+            permits,
+            idle: Mutex::default(),
+            parking: Mutex::default(),
+        }))
     }
 
     /// An idle lane, or a new one. Waits while all are in use.
     pub(crate) async fn take(&self) -> Result<LaneLease, StoreError> {
-        let permit = tokio::time::timeout(self.0.wait, Arc::clone(&self.0.permits).acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else {
-            return Err(StoreError::new(ErrorKind::Busy, "all connections to the engine are in use"));
-        };
+        let permit = self.permit().await?;
         let lane = match self.idle_lane() {
             Some(lane) => lane,
             None => {
@@ -66,6 +97,45 @@ impl Lanes {
         };
         LANES_BUSY.inc();
         Ok(LaneLease { lane: Some(lane), lanes: self.clone(), _permit: permit })
+    }
+
+    /// Place for a lane between two reads of one request.
+    pub(crate) fn parking(&self) -> Arc<Parking> {
+        let place = Arc::new(Parking::default());
+        let mut parking = self.0.parking.lock().unwrap_or_else(PoisonError::into_inner);
+        if parking.len() >= 2 * LANES_MAX {
+            parking.retain(|place| place.strong_count() > 0);
+        }
+        parking.push(Arc::downgrade(&place));
+        place
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        let until = Instant::now() + self.0.wait;
+        loop {
+            let permit = Arc::clone(&self.0.permits).acquire_owned();
+            if let Ok(Ok(permit)) = tokio::time::timeout(PARKED_MAX, permit).await {
+                return Ok(permit);
+            }
+            self.close_parked();
+            if Instant::now() >= until {
+                return Err(StoreError::new(ErrorKind::Busy, "all connections to the engine are in use"));
+            }
+        }
+    }
+
+    /// Takes the lane from the reader whose client has been slow for longest.
+    fn close_parked(&self) {
+        let parking = self.0.parking.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = parking.iter().filter_map(Weak::upgrade);
+        let parked = places.filter_map(|place| Some((place.since()?, place)));
+        let slowest =
+            parked.min_by_key(|(since, _)| *since).filter(|(since, _)| since.elapsed() >= PARKED_MAX);
+        drop(parking);
+        if let Some(lane) = slowest.and_then(|(_, place)| place.fetch()) {
+            LANES_CLOSED.with_label_values(&["slow_client"]).inc();
+            drop(lane);
+        }
     }
 
     /// Somebody waits for a lane: long users should let go for a moment.

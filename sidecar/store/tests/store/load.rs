@@ -109,3 +109,31 @@ async fn many_readers_of_one_cold_object_read_it_about_once() {
     assert!(stats.inserted <= 16 + 32, "filled {} times", stats.inserted);
     bench.is_quiet().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_stand_still_keep_neither_lanes_nor_their_chunks_from_others() {
+    let mut options = options();
+    options.cache.max_bytes = 0;
+    options.limits.inflight_bytes_max = 256 << 20;
+    let bench = Bench::with(options, &[]).await;
+    let body = payload(2_000_000, 1);
+    bench.put("a", body.clone()).await;
+    let mut still = Vec::new();
+    // Twice as many as there are lanes, each after its first chunk, with more under way.
+    for _ in 0..100 {
+        let mut outcome =
+            bench.store.get(GetRequest::new(bucket(), name("a"))).await.expect("a lane is found");
+        let first = outcome.body.next().await.expect("a chunk").expect("good");
+        still.push((first.len(), outcome));
+    }
+    assert_eq!(bench.get("a").await.expect("read"), body);
+    for (already, outcome) in still {
+        let mut rest = Vec::new();
+        let mut stream = outcome.body;
+        while let Some(bytes) = stream.next().await {
+            rest.extend_from_slice(&bytes.expect("good"));
+        }
+        assert_eq!(rest, body[already..], "one who goes on gets the rest");
+    }
+    bench.is_quiet().await;
+}
