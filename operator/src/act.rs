@@ -7,7 +7,7 @@ use blobstore_operator_core::observed::Observed;
 use blobstore_sidecar_api::record::{RECORD_ANNOTATION, ShardRecord};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -116,12 +116,18 @@ impl Hand<'_> {
                 answer.map(Done::Answer).map_err(failed)
             }
             Action::Evict { pod, uid, why: _ } => {
-                let params = EvictParams {
-                    delete_options: Some(uid_precondition(uid)),
-                    post_options: kube::api::PostParams::default(),
-                };
+                // Written by hand: kube's own request names the field in snake case, and the API server then
+                // evicts without looking at the UID.
+                let eviction = json!({
+                    "apiVersion": "policy/v1",
+                    "kind": "Eviction",
+                    "metadata": { "name": pod, "namespace": self.namespace },
+                    "deleteOptions": { "preconditions": { "uid": uid } },
+                });
                 self.wrote("Pod", "evict");
-                accepted("evict", ask(self.api::<Pod>().evict(pod, &params)).await)
+                let (api, params) = (self.api::<Pod>(), PostParams::default());
+                let evicted = api.create_subresource::<Value, Value>("eviction", pod, &params, &eviction);
+                accepted("evict", ask(evicted).await)
             }
             Action::Delete { pod, uid, why: _ } => {
                 self.wrote("Pod", "delete");
