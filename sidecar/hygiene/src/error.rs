@@ -12,7 +12,7 @@ pub enum HygieneError {
     #[error("{0}: the engine's answer makes no sense")]
     Answer(&'static str),
     #[error("the engine is not calibrated: {0}")]
-    Misfit(#[from] Misfit),
+    Misfit(Misfit),
     #[error("the engine is not calibrated: {0}")]
     Unsupported(String),
     #[error("the pass was given up: {0}")]

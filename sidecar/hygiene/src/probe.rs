@@ -28,7 +28,7 @@ pub(crate) async fn model(engine: &Engine) -> Result<SizeModel, HygieneError> {
     for probe in PROBES {
         measured.push(measure(engine, &bare.layout, tag, probe).await?);
     }
-    Ok(calibrate(&bare, &measured)?)
+    calibrate(&bare, &measured).map_err(HygieneError::Misfit)
 }
 
 async fn bare_model(engine: &Engine) -> Result<SizeModel, HygieneError> {

@@ -228,6 +228,11 @@ impl Inner {
                     .set_model(model, "the engine was calibrated; an audit pass has to rebuild the ledger");
                 Calibration::Done
             }
+            // A cluster that is still forming refuses the probe: the next sample asks again.
+            Err(error) if error.category() != "calibration" => {
+                self.count(&error);
+                return true;
+            }
             Err(error) => {
                 self.count(&error);
                 Calibration::Failed { reason: error.chain(), since: Instant::now() }

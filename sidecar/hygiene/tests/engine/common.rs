@@ -12,10 +12,11 @@ use blobstore_sidecar_core::hygiene::book::Ledger;
 use blobstore_sidecar_hygiene::{Hygiene, HygieneOptions, NoHooks};
 use blobstore_sidecar_store::EngineAddress;
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, cmd};
+use redis::{AsyncConnectionConfig, Pipeline, cmd};
 
 /// A verdict may take this long on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
+const STARTS_MAX: u32 = 5;
 
 /// A redis-server of our own; ended and waited for when dropped.
 pub(crate) struct Engine {
@@ -33,35 +34,55 @@ impl Drop for Engine {
 
 impl Engine {
     pub(crate) async fn start() -> Self {
+        // The bus needs a port of its own even when the engine listens on a socket only; a free one may be taken
+        // between our look and the engine's start.
+        for _ in 0..STARTS_MAX {
+            if let Some(engine) = Self::attempt().await {
+                return engine.form().await;
+            }
+        }
+        panic!("the engine did not start {STARTS_MAX} times in a row");
+    }
+
+    async fn attempt() -> Option<Self> {
         let dir = tempfile::tempdir().expect("a folder");
         let socket = dir.path().join("engine.sock");
-        let child = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--cluster-enabled", "yes", "--unixsocket"])
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let bus = free.expect("a free port").port().to_string();
+        let mut child = Command::new("redis-server")
+            .args(["--port", "0", "--bind", "127.0.0.1", "--save", "", "--cluster-enabled", "yes"])
+            .args(["--cluster-port", &bus, "--unixsocket"])
             .arg(&socket)
             .arg("--dir")
             .arg(dir.path())
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server on the PATH");
-        let url = format!("unix://{}", socket.display());
-        let client = redis::Client::open(url).expect("a client");
+        let client = redis::Client::open(format!("unix://{}", socket.display())).expect("a client");
         let until = Instant::now() + DEADLINE;
-        let connection = loop {
-            match client.get_multiplexed_async_connection().await {
-                Ok(connection) => break connection,
-                Err(error) => assert!(Instant::now() < until, "the engine does not start: {error}"),
+        loop {
+            let patient = AsyncConnectionConfig::new().set_response_timeout(Some(DEADLINE));
+            if let Ok(connection) = client.get_multiplexed_async_connection_with_config(&patient).await {
+                return Some(Self { child, dir, connection });
             }
+            if child.try_wait().expect("a child").is_some() {
+                return None;
+            }
+            assert!(Instant::now() < until, "the engine does not answer");
             tokio::time::sleep(Duration::from_millis(20)).await;
-        };
-        let mut engine = Self { child, dir, connection };
-        let _: String = engine.run(cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16_383)).await;
+        }
+    }
+
+    /// All slots, and a cluster that says so.
+    async fn form(mut self) -> Self {
+        let _: String = self.run(cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16_383)).await;
         until_true("the cluster is up", async || {
-            let mut connection = engine.connection.clone();
+            let mut connection = self.connection.clone();
             let info: String = cmd("CLUSTER").arg("INFO").query_async(&mut connection).await.expect("info");
             info.contains("cluster_state:ok")
         })
         .await;
-        engine
+        self
     }
 
     pub(crate) fn socket(&self) -> std::path::PathBuf {
@@ -75,9 +96,11 @@ impl Engine {
     /// Writes `count` strings of `len` bytes under the names that `name` gives.
     pub(crate) async fn fill(&mut self, count: usize, len: usize, name: impl Fn(usize) -> String) {
         let value = vec![b'v'; len];
-        for first in (0..count).step_by(500) {
+        // Four MiB in one write at most: a busy machine is slow to take more.
+        let batch = ((4 << 20) / len.max(1)).clamp(1, 500);
+        for first in (0..count).step_by(batch) {
             let mut sets = Pipeline::new();
-            for index in first..(first + 500).min(count) {
+            for index in first..(first + batch).min(count) {
                 sets.cmd("SET").arg(name(index)).arg(&value).ignore();
             }
             sets.query_async::<()>(&mut self.connection).await.expect("written");

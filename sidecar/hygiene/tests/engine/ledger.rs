@@ -14,7 +14,8 @@ use crate::common::{Engine, config, generation, has, hygiene, report, settled};
 
 /// Objects of 100 B, 1, 4 and 64 KiB (the last one as the planner cuts it).
 const SHAPES: [(usize, usize); 4] = [(200_000, 100), (100_000, 1_024), (50_000, 4_096), (4_000, 65_472)];
-const RESIDUAL_BYTES_MAX: f64 = 4.0 * 1_048_576.0;
+/// What an engine holds besides keys and clients whatever its data: query buffers on loan, dictionaries of commands.
+const RESIDUAL_CONSTANT: f64 = 0.5 * 1_048_576.0;
 const RESIDUAL_SHARE_MAX: f64 = 0.005;
 
 fn name(born: Generation, shape: usize, index: usize) -> String {
@@ -44,7 +45,7 @@ fn check(report: &blobstore_sidecar_api::report::LeakReport, what: &str) {
     let figure = |name: &str| report.figures.get(name).copied().unwrap_or(f64::NAN);
     let (residual, keyspace) = (figure("residual"), figure("keyspace"));
     println!("{what}: residual {residual:.0} of {keyspace:.0} bytes, {:.4} %", residual / keyspace * 100.0);
-    let allowed = RESIDUAL_BYTES_MAX.min(keyspace * RESIDUAL_SHARE_MAX).max(65_536.0);
+    let allowed = keyspace * RESIDUAL_SHARE_MAX + RESIDUAL_CONSTANT;
     assert!(residual.abs() <= allowed, "{what}: {:#?}", report.figures);
 }
 
@@ -54,7 +55,10 @@ async fn the_model_explains_every_shape_and_an_audit_finds_the_same() {
     let ledger = Arc::new(Ledger::new());
     // The keys are young: with the default grace none of them is judged an orphan.
     let config = || blobstore_sidecar_api::config::HygieneConfig { orphan_grace_seconds: 900, ..config() };
-    let first = hygiene(&engine, &ledger, config());
+    // No pass meanwhile: this test writes much before it tells the ledger, which no store does.
+    let untouched =
+        blobstore_sidecar_api::config::HygieneConfig { audit_interval_seconds: 3_600, ..config() };
+    let first = hygiene(&engine, &ledger, untouched);
     settled(&first).await;
     let born = generation(0, 0);
     for (shape, (count, len)) in SHAPES.into_iter().enumerate() {
