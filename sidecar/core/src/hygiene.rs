@@ -9,6 +9,7 @@ pub mod clients;
 pub mod detector;
 pub mod findings;
 pub mod gates;
+pub mod growth;
 pub mod info;
 pub mod layout;
 pub mod residual;

@@ -7,8 +7,9 @@ use blobstore_sidecar_api::config::HygieneConfig;
 use blobstore_sidecar_api::report::{Verdict, VerdictClass, VerdictState};
 use jiff::Timestamp;
 
-use crate::hygiene::findings::{Finding, Growth, growing, human, proofs, task_leak};
+use crate::hygiene::findings::{Finding, human, proofs, task_leak};
 use crate::hygiene::gates::Gates;
+use crate::hygiene::growth::{Growth, growing};
 use crate::hygiene::residual::{Buckets, Point, Standing, Track};
 use crate::hygiene::sample::{CLASSES, Keyspace, Sample};
 

@@ -5,7 +5,7 @@ use blobstore_sidecar_api::config::HygieneConfig;
 use blobstore_sidecar_api::report::VerdictClass;
 
 use crate::hygiene::info::{EngineFigures, Pages};
-use crate::hygiene::residual::{Buckets, Standing};
+use crate::hygiene::residual::Buckets;
 use crate::hygiene::sample::{AuditFindings, Balances, ClientFigures, Sample};
 use crate::hygiene::statistics::Z_99;
 
@@ -39,13 +39,9 @@ const FRAGMENTED_RATIO_MIN: f64 = 1.5;
 const CACHE_OVER_PERCENT: u64 = 5;
 /// Tasks: growth per hour that no number of connections explains.
 const TASKS_PER_HOUR_MAX: f64 = 100.0;
-const HOUR_MS: f64 = 3_600_000.0;
+pub(super) const HOUR_MS: f64 = 3_600_000.0;
 /// A part of the waste is named as its cause from this share on (A6).
 const DOMINANT_PERCENT: u64 = 60;
-/// Growth that reaches the limit later than this needs nobody today.
-const CAPACITY_ETA_MS: f64 = 24.0 * HOUR_MS;
-/// Used and ledger grow together when their slopes differ by no more than this.
-const PROPORTION: std::ops::RangeInclusive<f64> = 0.9..=1.1;
 
 /// Bytes for people.
 pub fn human(bytes: f64) -> String {
@@ -59,13 +55,13 @@ pub fn human(bytes: f64) -> String {
 }
 
 /// From `base` towards one as the excess passes multiples of its threshold.
-fn confidence(base: f64, excess: f64, threshold: f64) -> f64 {
+pub(super) fn confidence(base: f64, excess: f64, threshold: f64) -> f64 {
     let beyond = (excess / threshold.max(1.0) - 1.0).max(0.0);
     1.0 - (1.0 - base) * (-beyond).exp()
 }
 
 /// Times of a class: held, then left, in milliseconds.
-struct Times {
+pub(super) struct Times {
     hold_ms: u64,
     leave_ms: u64,
 }
@@ -75,19 +71,19 @@ fn proved(config: &HygieneConfig, hold_seconds: u64) -> Times {
     Times { hold_ms: hold_seconds * 1_000, leave_ms: config.balance_hold_seconds * 1_000 }
 }
 
-fn sloped(config: &HygieneConfig, hold_seconds: u64) -> Times {
+pub(super) fn sloped(config: &HygieneConfig, hold_seconds: u64) -> Times {
     Times { hold_ms: hold_seconds * 1_000, leave_ms: config.confirm_seconds * 1_500 }
 }
 
 /// How far a figure is above its threshold, both in bytes (or whatever the class counts).
-struct Measure {
-    value: f64,
-    threshold: f64,
-    bytes: u64,
+pub(super) struct Measure {
+    pub(super) value: f64,
+    pub(super) threshold: f64,
+    pub(super) bytes: u64,
 }
 
 /// The evidence is worded only when the rule fires: most samples are healthy.
-fn finding(
+pub(super) fn finding(
     class: VerdictClass,
     times: Times,
     measure: &Measure,
@@ -305,96 +301,4 @@ pub fn task_leak(
     };
     let times = proved(config, config.balance_hold_seconds * 5 / 2);
     Some(finding(VerdictClass::TaskLeak, times, &measure, evidence))
-}
-
-/// Residual growth without a known cause.
-pub fn growing(config: &HygieneConfig, sample: &Sample, standing: &Standing) -> Finding {
-    let Standing { floor, excess, trending, stepped, slope_per_ms, .. } = *standing;
-    let at_once = trending || stepped;
-    let times = sloped(config, if at_once { 0 } else { config.confirm_seconds });
-    let measure = Measure { value: excess, threshold: floor, bytes: excess.max(0.0) as u64 };
-    let base = finding(VerdictClass::Growing, times, &measure, Vec::new);
-    let fires = base.fires || (at_once && !base.clear);
-    Finding {
-        fires,
-        slope_per_ms,
-        confidence: confidence(if at_once { 0.97 } else { 0.9 }, excess, floor),
-        evidence: if fires { growth_evidence(sample, standing) } else { Vec::new() },
-        ..base
-    }
-}
-
-fn growth_evidence(sample: &Sample, standing: &Standing) -> Vec<String> {
-    let Standing { residual, baseline, floor, excess, trending, stepped, slope_per_ms, .. } = *standing;
-    let tests = [(excess > floor, "identity"), (trending, "trend of minima"), (stepped, "CUSUM")];
-    let fired: Vec<&str> = tests.iter().filter(|(fires, _)| *fires).map(|(_, name)| *name).collect();
-    let mut evidence = vec![
-        format!(
-            "{} in the engine belong to no key we know of (baseline {}, floor {})",
-            human(residual),
-            human(baseline),
-            human(floor)
-        ),
-        format!("tests that fire: {}; slope {} a minute", fired.join(", "), human(slope_per_ms * 60_000.0)),
-    ];
-    if let Some(cost) = standing.per_thousand_commands.filter(|cost| *cost > 0.0) {
-        evidence.push(format!("{} per 1000 commands", human(cost)));
-    }
-    if let Some(audit) = sample.audit.as_ref().filter(|audit| audit.foreign_keys > 0) {
-        evidence.push(format!(
-            "the audit met {} keys with {} outside the data model, for instance {}",
-            audit.foreign_keys,
-            human(audit.foreign_bytes as f64),
-            audit.foreign_examples.first().map_or("", String::as_str)
-        ));
-    }
-    evidence
-}
-
-/// Both sides of the identity as series, for growth that the ledger explains.
-#[derive(Clone, Debug)]
-pub struct Growth {
-    used: Buckets,
-    ledger: Buckets,
-}
-
-impl Growth {
-    pub fn new(config: &HygieneConfig) -> Self {
-        let bucket_ms = config.trend_bucket_seconds * 1_000;
-        Self { used: Buckets::new(bucket_ms), ledger: Buckets::new(bucket_ms) }
-    }
-
-    pub fn observe(
-        &mut self,
-        config: &HygieneConfig,
-        sample: &Sample,
-        standing: &Standing,
-        ledger_bytes: f64,
-        now_ms: u64,
-    ) -> Option<Finding> {
-        let used = sample.engine.as_ref()?.used as f64;
-        self.used.push(used, now_ms);
-        self.ledger.push(ledger_bytes, now_ms);
-        let (used_trend, ledger_trend) = (self.used.trend()?, self.ledger.trend()?);
-        let ratio = used_trend.slope / ledger_trend.slope.max(f64::MIN_POSITIVE);
-        let grown = used_trend.slope_low * (config.trend_bucket_seconds * 1_000) as f64 * 12.0;
-        let left = sample.limit as f64 - used;
-        // Without a limit there is no time to it: any proportional growth beyond the floor is told.
-        let near = sample.limit == 0 || left / used_trend.slope.max(f64::MIN_POSITIVE) < CAPACITY_ETA_MS;
-        let fires = used_trend.z > Z_99
-            && PROPORTION.contains(&ratio)
-            && grown > standing.floor
-            && standing.excess < standing.floor
-            && near;
-        let text = format!(
-            "used memory grows by {} a minute and the ledger by {} a minute (ratio {ratio:.2}): data, not a leak",
-            human(used_trend.slope * 60_000.0),
-            human(ledger_trend.slope * 60_000.0)
-        );
-        let measure = Measure { value: 0.0, threshold: 0.0, bytes: grown.max(0.0) as u64 };
-        let base = finding(VerdictClass::CapacityGrowth, sloped(config, 0), &measure, Vec::new);
-        let evidence = if fires { vec![text] } else { Vec::new() };
-        let slope_per_ms = used_trend.slope;
-        Some(Finding { fires, clear: !fires, leave_ms: 0, slope_per_ms, confidence: 0.95, evidence, ..base })
-    }
 }
