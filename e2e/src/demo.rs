@@ -1,5 +1,7 @@
-//! `make demo`: the product in one go, for a person to watch. Cluster, images, chart, a store, and a real
-//! file in and out again, whole and in part, with its checksums.
+//! `make demo`: the product in one go, for a person to watch. Cluster, images, chart, a store, a real file in
+//! and out again, whole and in part, with its checksums; then a leak that heals itself.
+
+mod loop_closed;
 
 use std::{
     path::{Path, PathBuf},
@@ -16,7 +18,7 @@ use crate::{
     error::{Error, Result},
     helm,
     http::{Contents, Http},
-    images,
+    hygiene, images,
     namespace::Scope,
     paths::Paths,
     payload::{self, Checksum},
@@ -35,10 +37,21 @@ const SOURCES: &[&str] = &["/usr/share/doc", "/usr/share/man", "/usr/share/perl"
 pub async fn run(paths: &Paths) -> Result<()> {
     let cluster = prepare(paths).await?;
     let scope = scope(cluster).await?;
-    let store = Store::create(&scope, "demo", &store::spec(1, 1)).await?;
+    let mut spec = store::spec(1, 1);
+    spec["hygiene"] = hygiene::quick("Observe");
+    // From nothing: what an earlier run left would be Ready at once.
+    let old = Store { scope: scope.clone(), name: "demo".to_owned() };
+    old.delete().await?;
+    old.wait_gone(READY_LIMIT).await?;
+    let store = Store::create(&scope, "demo", &spec).await?;
     let took = store.wait_ready(READY_LIMIT).await?;
     progress::say(&format!("BlobStore demo is Ready: 1 shard, 1 replica, {:.1} s", took.as_secs_f64()));
-    file_in_and_out(&store).await
+    file_in_and_out(&store).await?;
+    loop_closed::run(&store).await?;
+    progress::say(
+        "done; `kubectl --kubeconfig ... -n demo get blobstore demo` shows the store: `make cluster-status`",
+    );
+    Ok(())
 }
 
 /// The cluster that was named, or ours; images and chart on it.
@@ -85,6 +98,7 @@ async fn file_in_and_out(store: &Store) -> Result<()> {
         return Err(Error::Wrong("the store is ready and has no ready pod".to_owned()));
     };
     let http = store.http().await?;
+    store.make_bucket("demo").await?;
     let part = contents.len() / 3..contents.len() / 3 + contents.len() / 7;
     let want = payload::checksum(&contents[part.clone()]);
     let start = Instant::now();

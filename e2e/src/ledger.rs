@@ -1,7 +1,7 @@
 //! What a store has promised: for every key the contents that were tried and the one that was acknowledged.
 //! Judges what a read returned; decides only, sends nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Instant};
 
 use crate::payload::{Checksum, Payload};
 
@@ -14,7 +14,8 @@ pub struct Ledger {
 struct Entry {
     /// In the order of the attempts; a retry of the same contents is no new attempt.
     tries: Vec<(Payload, Checksum)>,
-    acknowledged: Option<usize>,
+    /// When which try was acknowledged, in order.
+    acknowledged: Vec<(Instant, usize)>,
 }
 
 /// What was acknowledged for a key when a read began: an older state may not come back.
@@ -40,19 +41,22 @@ impl Ledger {
     }
 
     /// The last contents tried for the key were acknowledged.
-    pub fn acknowledge(&mut self, key: &str) {
+    pub fn acknowledge(&mut self, key: &str, at: Instant) {
         if let Some(entry) = self.keys.get_mut(key) {
-            entry.acknowledged = entry.tries.len().checked_sub(1);
+            entry.acknowledged.extend(entry.tries.len().checked_sub(1).map(|last| (at, last)));
         }
     }
 
     pub fn acknowledged(&self) -> Vec<String> {
-        let kept = self.keys.iter().filter(|(_, entry)| entry.acknowledged.is_some());
+        let kept = self.keys.iter().filter(|(_, entry)| !entry.acknowledged.is_empty());
         kept.map(|(key, _)| key.clone()).collect()
     }
 
-    pub fn mark(&self, key: &str) -> Mark {
-        Mark(self.keys.get(key).and_then(|entry| entry.acknowledged))
+    /// What was acknowledged at an excused time may be gone: the second that a log may lose with the power.
+    pub fn mark(&self, key: &str, excused: Option<&RangeInclusive<Instant>>) -> Mark {
+        let counts = |at: &Instant| excused.is_none_or(|times| !times.contains(at));
+        let acknowledged = self.keys.get(key).map_or(&[][..], |entry| entry.acknowledged.as_slice());
+        Mark(acknowledged.iter().rev().find(|(at, _)| counts(at)).map(|(_, index)| *index))
     }
 
     /// `None` is a 404.
@@ -73,6 +77,8 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const OLD: Payload = Payload { seed: 2, size: 10 };
@@ -84,10 +90,10 @@ mod tests {
         for (payload, acknowledged) in history {
             ledger.try_write("k", *payload);
             if *acknowledged {
-                ledger.acknowledge("k");
+                ledger.acknowledge("k", Instant::now());
             }
         }
-        let judged = ledger.judge("k", ledger.mark("k"), found.map(Payload::checksum));
+        let judged = ledger.judge("k", ledger.mark("k", None), found.map(Payload::checksum));
         assert_eq!(judged, want, "{history:?} then {found:?}");
     }
 
@@ -112,12 +118,31 @@ mod tests {
     fn write_that_ends_during_a_read_may_or_may_not_be_seen() {
         let mut ledger = Ledger::default();
         ledger.try_write("k", OLD);
-        ledger.acknowledge("k");
-        let mark = ledger.mark("k");
+        ledger.acknowledge("k", Instant::now());
+        let mark = ledger.mark("k", None);
         ledger.try_write("k", NEW);
-        ledger.acknowledge("k");
+        ledger.acknowledge("k", Instant::now());
         for payload in [OLD, NEW] {
             assert_eq!(ledger.judge("k", mark, Some(payload.checksum())), Judgement::Right);
         }
+    }
+    #[test]
+    fn excused_write_may_be_gone_and_what_came_before_or_after_may_not() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut ledger = Ledger::default();
+        ledger.try_write("k", OLD);
+        ledger.acknowledge("k", start);
+        ledger.try_write("k", NEW);
+        ledger.acknowledge("k", start + 2 * second);
+        let excused = start + second..=start + 3 * second;
+        let judge = |ledger: &Ledger, found: Option<Payload>| {
+            ledger.judge("k", ledger.mark("k", Some(&excused)), found.map(Payload::checksum))
+        };
+        assert_eq!(judge(&ledger, Some(OLD)), Judgement::Right);
+        assert_eq!(judge(&ledger, None), Judgement::Lost);
+        ledger.try_write("k", NEW);
+        ledger.acknowledge("k", start + 4 * second);
+        assert_eq!(judge(&ledger, Some(OLD)), Judgement::Stale);
     }
 }

@@ -32,6 +32,8 @@ pub mod payload;
 
 pub mod demo;
 pub mod fault;
+pub mod hygiene;
 pub mod ledger;
 pub mod load;
+pub mod orphans;
 pub mod store;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -10,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::kube::runtime::{WatchStreamExt, watcher};
+use blobstore_operator_api::names;
 use futures::StreamExt;
 use http::StatusCode;
 use tokio::{sync::watch, task::JoinSet};
@@ -19,12 +22,17 @@ use crate::{
     http::{Contents, Http},
     ledger::{Judgement, Ledger},
     payload::{Checksum, Payload},
+    progress,
+    store::Store,
 };
 
 /// A client that was refused tries again after this: what a patient HTTP client does.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// A key is given up after this, and left out of what must be right: nobody knows whether it was written.
 const GIVE_UP: Duration = Duration::from_secs(120);
+/// A client of a load gives a silent pod this long: one that lost its power never answers. Longer than
+/// anything the store waits for by itself.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Reads at once when all is verified: two per core of a small machine.
 const VERIFY_AT_ONCE: usize = 4;
 /// Wrong answers that are kept in words; more say nothing new.
@@ -80,6 +88,8 @@ pub struct Report {
 pub struct Load {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
+    /// Keeps the list of pods up to date; ends with the load.
+    followers: JoinSet<()>,
     start: Instant,
 }
 
@@ -90,6 +100,7 @@ struct Shared {
     plan: Plan,
     stop: AtomicBool,
     ledger: Mutex<Ledger>,
+    excused: Mutex<Option<RangeInclusive<Instant>>>,
     report: Mutex<Report>,
     acknowledged: watch::Sender<u64>,
 }
@@ -106,6 +117,7 @@ impl Load {
             urls: watch::Sender::new(urls),
             stop: AtomicBool::new(false),
             ledger: Mutex::default(),
+            excused: Mutex::default(),
             report: Mutex::default(),
             acknowledged: watch::Sender::new(0),
             plan,
@@ -117,7 +129,22 @@ impl Load {
         for reader in 0..shared.plan.readers {
             tasks.spawn(read(Arc::clone(&shared), reader));
         }
-        Self { shared, tasks, start: Instant::now() }
+        Self { shared, tasks, followers: JoinSet::new(), start: Instant::now() }
+    }
+
+    /// Load on a store, at whichever pods it has: the bucket is made, pods that come and go are followed.
+    pub async fn of(store: &Store, plan: Plan) -> Result<Self> {
+        store.make_bucket(&plan.bucket).await?;
+        let mut http = store.http().await?;
+        http.head_limit = ANSWER_LIMIT;
+        let mut load = Self::start(&http, store.urls().await?, plan);
+        load.followers.spawn(follow(Arc::clone(&load.shared), store.clone()));
+        Ok(load)
+    }
+
+    /// What was acknowledged at these times may be missing.
+    pub fn excuse(&self, times: RangeInclusive<Instant>) {
+        *lock(&self.shared.excused) = Some(times);
     }
 
     /// Pods have come or gone.
@@ -157,6 +184,7 @@ impl Load {
         let keys = lock(&self.shared.ledger).acknowledged();
         let checks = keys.into_iter().map(|key| verify(Arc::clone(&self.shared), key));
         futures::stream::iter(checks).buffer_unordered(VERIFY_AT_ONCE).collect::<Vec<()>>().await;
+        self.followers.abort_all();
         let mut report = lock(&self.shared.report).clone();
         report.elapsed = elapsed;
         Ok(report)
@@ -170,6 +198,11 @@ impl Shared {
         format!("{base}/{}/{key}", self.plan.bucket)
     }
 
+    fn mark(&self, key: &str) -> crate::ledger::Mark {
+        let excused = lock(&self.excused).clone();
+        lock(&self.ledger).mark(key, excused.as_ref())
+    }
+
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -180,6 +213,36 @@ impl Shared {
         if judgement != Judgement::Right && report.wrong.len() < WRONG_SHOWN_MAX {
             report.wrong.push(format!("{key} from {url}: {judgement:?}, {found:?}"));
         }
+    }
+}
+
+impl Report {
+    /// The figures in one line, for a person.
+    pub fn show(&self, what: &str) {
+        let kind = |name: &str, seen: &Seen| {
+            let pause = seen.longest_pause.as_secs_f64();
+            let retried: u64 = seen.retried.values().sum();
+            format!(
+                "{} {name} (longest pause {pause:.2} s, {retried} retried {:?}, {} failed)",
+                seen.done, seen.retried, seen.failed
+            )
+        };
+        let seconds = self.elapsed.as_secs_f64();
+        let (writes, reads) = (kind("writes", &self.writes), kind("reads", &self.reads));
+        progress::say(&format!("{what}: {seconds:.1} s, {writes}, {reads}, {} wrong", self.wrong.len()));
+    }
+
+    /// Nothing acknowledged was lost or altered, and nothing failed for good.
+    pub fn check(&self) -> Result<()> {
+        let failed = self.writes.failed + self.reads.failed;
+        if self.wrong.is_empty() && failed == 0 && self.writes.done > 0 {
+            return Ok(());
+        }
+        let Seen { done, retried, .. } = &self.writes;
+        Err(Error::Wrong(format!(
+            "{done} writes, {failed} requests failed, retried {retried:?}, wrong: {:#?}",
+            self.wrong
+        )))
     }
 }
 
@@ -198,6 +261,20 @@ impl Seen {
     }
 }
 
+/// Ready pods are where clients go; while the API server is away, or no pod is ready, the old list stands.
+async fn follow(shared: Arc<Shared>, store: Store) {
+    let selected = watcher::Config::default().labels(&names::store_selector(&store.name));
+    let mut changes = watcher(store.scope.pods(), selected).default_backoff().boxed();
+    while let Some(change) = changes.next().await {
+        if change.is_ok()
+            && let Ok(urls) = store.urls().await
+            && !urls.is_empty()
+        {
+            shared.urls.send_replace(urls);
+        }
+    }
+}
+
 async fn write(shared: Arc<Shared>, writer: usize) {
     let mut given_up = 0;
     for turn in 0_u64.. {
@@ -211,7 +288,7 @@ async fn write(shared: Arc<Shared>, writer: usize) {
         let payload = Payload { seed: rand::random::<u64>(), size };
         lock(&shared.ledger).try_write(&key, payload);
         if put(&shared, &key, payload, writer).await {
-            lock(&shared.ledger).acknowledge(&key);
+            lock(&shared.ledger).acknowledge(&key, Instant::now());
             lock(&shared.report).writes.success();
             shared.acknowledged.send_modify(|count| *count += 1);
         } else {
@@ -263,7 +340,7 @@ async fn get(shared: &Shared, key: &str, first: usize) -> bool {
     let start = Instant::now();
     for attempt in 0.. {
         let url = shared.url(first + attempt, key);
-        let mark = lock(&shared.ledger).mark(key);
+        let mark = shared.mark(key);
         match fetch(&shared.http, &url).await {
             Ok(found) => {
                 shared.judge(key, mark, found, &url);

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use ::kube::{
     Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
+    core::GroupVersionKind,
 };
 use blobstore_operator_api::{BlobStore, names};
 use blobstore_sidecar_api::ports;
@@ -20,6 +21,23 @@ use crate::{
     namespace::Scope,
     wait::{self, Seen},
 };
+
+/// A bucket is one write; a store that just became ready may answer 503 for a moment.
+const BUCKET_LIMIT: Duration = Duration::from_secs(30);
+/// What the operator makes for a store, and the pods that come of it.
+const CHILD_KINDS: &[(&str, &str, &str)] = &[
+    ("", "v1", "ConfigMap"),
+    ("", "v1", "Pod"),
+    ("", "v1", "Secret"),
+    ("", "v1", "Service"),
+    ("", "v1", "ServiceAccount"),
+    ("apps", "v1", "StatefulSet"),
+    ("coordination.k8s.io", "v1", "Lease"),
+    ("networking.k8s.io", "v1", "NetworkPolicy"),
+    ("policy", "v1", "PodDisruptionBudget"),
+    ("rbac.authorization.k8s.io", "v1", "Role"),
+    ("rbac.authorization.k8s.io", "v1", "RoleBinding"),
+];
 
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -37,7 +55,25 @@ pub fn spec(shards: u32, replicas: u32) -> Value {
             "engine": { "requests": { "cpu": "50m" }, "limits": { "memory": "256Mi" } },
             "sidecar": { "requests": { "cpu": "50m" }, "limits": { "memory": "192Mi" } },
         },
+        // Cache, bytes in flight and 64Mi of base fit into the sidecar's limit.
+        "sidecar": {
+            "cache": { "maxBytes": "32Mi", "maxEntryBytes": "16Mi" },
+            "limits": { "inflightBytesMax": "32Mi" },
+        },
     })
+}
+
+/// The smallest store with some of it replaced: dotted paths and values; null stands for nothing.
+pub fn spec_with(changes: &[(&str, Value)]) -> Value {
+    let mut spec = spec(1, 1);
+    for (path, value) in changes {
+        let mut at = &mut spec;
+        for part in path.split('.') {
+            at = &mut at[part];
+        }
+        *at = value.clone();
+    }
+    spec
 }
 
 impl Store {
@@ -125,6 +161,68 @@ impl Store {
         let pods = self.pods().await?;
         let ready = pods.iter().filter(|pod| client::is_pod_ready(pod));
         Ok(ready.filter_map(|pod| address(pod, ports::CLIENT_PORT)).collect())
+    }
+
+    /// Everything that belongs to the store, by kind and name.
+    pub async fn children(&self) -> Result<Vec<(String, DynamicObject)>> {
+        let selected = ListParams::default().labels(&names::store_selector(&self.name));
+        let mut children = Vec::new();
+        for (group, version, kind) in CHILD_KINDS {
+            let gvk = GroupVersionKind::gvk(group, version, kind);
+            let api = client::api_of(&self.scope.client, &gvk, Some(&self.scope.namespace));
+            let found = api.list(&selected).await.map_err(Error::kube(format!("list {kind}")))?;
+            children.extend(found.items.into_iter().map(|one| (format!("{kind}/{}", one.name_any()), one)));
+        }
+        Ok(children)
+    }
+
+    /// Deletes the resource; returns at once.
+    pub async fn delete(&self) -> Result<()> {
+        let api: Api<BlobStore> = self.scope.api();
+        client::delete(&api, &self.name, &DeleteParams::default()).await
+    }
+
+    /// Waits until nothing that was made for the store is left.
+    pub async fn wait_gone(&self, limit: Duration) -> Result<()> {
+        wait::until(format!("all children of {} are gone", self.name), limit, || async {
+            let left: Vec<String> = self.children().await?.into_iter().map(|(name, _)| name).collect();
+            Ok(Seen::when(left.is_empty(), (), || left.join(", ")))
+        })
+        .await
+    }
+
+    /// Every copy that was asked for is there and in sync, and all pods are ready.
+    pub async fn wait_redundant(&self, limit: Duration) -> Result<Duration> {
+        let start = Instant::now();
+        wait::until(format!("{} is ready and fully redundant", self.name), limit, || async {
+            let resource = self.resource_json().await?;
+            let holds = |name: &str, status: &str| {
+                client::condition(&resource, name).is_some_and(|found| found["status"] == status)
+            };
+            let spec = &resource["spec"];
+            let wanted = spec["shards"].as_u64().zip(spec["replicas"].as_u64());
+            let wanted = wanted.map_or(0, |(shards, replicas)| shards * (replicas + 1));
+            let ready = self.pods().await?.iter().filter(|pod| client::is_pod_ready(pod)).count() as u64;
+            let is_settled = holds("Ready", "True") && holds("Degraded", "False") && ready == wanted;
+            Ok(Seen::when(is_settled, (), || {
+                format!("{ready} of {wanted} pods ready, {}", resource["status"])
+            }))
+        })
+        .await?;
+        Ok(start.elapsed())
+    }
+
+    /// Blobs go into buckets: one must exist before the first upload.
+    pub async fn make_bucket(&self, bucket: &str) -> Result<()> {
+        let http = self.http().await?;
+        wait::until(format!("bucket {bucket} is made"), BUCKET_LIMIT, || async {
+            let urls = self.urls().await?;
+            let base = urls.first().ok_or_else(|| Error::Wrong("no pod is ready".to_owned()))?;
+            let answer = http.put(&format!("{base}/{bucket}"), Contents::None).await?;
+            let status = answer.status;
+            Ok(Seen::when(status.is_success(), (), || format!("PUT answered {status}")))
+        })
+        .await
     }
 
     pub async fn primary(&self, shard: u32) -> Result<String> {
