@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_yaml_ng::Value;
 
 use crate::tools::{
-    chart, documents, files, list, of_kind, only, promtool, read, rendered, stem, succeeded, text,
+    chart, documents, files, list, of_kind, only, promtool, read, rendered, repository, stem, succeeded, text,
 };
 
 pub(crate) fn alerts() -> Vec<Value> {
@@ -68,6 +68,63 @@ fn every_alert_says_what_it_means_and_every_runbook_has_its_alert() {
             assert!(runbook.contains(heading), "{}: the runbook has {heading}", name(&alert));
         }
     }
+}
+
+/// Names of metrics in an expression: ours all begin with `blobstore_`.
+pub(crate) fn metrics_in(expression: &str) -> BTreeSet<String> {
+    expression
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| word.starts_with("blobstore_sidecar_") || word.starts_with("blobstore_operator_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Every metric that the sources name, in a string of its own.
+pub(crate) fn metrics_in_sources() -> BTreeSet<String> {
+    fn walk(folder: &std::path::Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).expect("list sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = read(&path);
+                let texts = source.split('"');
+                found
+                    .extend(texts.clone().filter(|text| metrics_in(text).contains(*text)).map(str::to_owned));
+                // Constructors in a metrics.rs may put the prefix in front of every name.
+                if path.ends_with("metrics.rs") {
+                    let operator = path.starts_with(repository().join("operator"));
+                    let prefix = if operator { "blobstore_operator_" } else { "blobstore_sidecar_" };
+                    let plain = texts.filter(|text| text.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+                    let word = |text: &&str| text.contains('_') || *text == "leader";
+                    found.extend(plain.filter(word).map(|text| format!("{prefix}{text}")));
+                }
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    for folder in ["sidecar", "operator"] {
+        walk(&repository().join(folder), &mut found);
+    }
+    assert!(found.len() > 20, "the sources were found: {found:?}");
+    found
+}
+
+/// Panics with the names that no source defines. A histogram's series end in three known ways.
+pub(crate) fn assert_metrics_exist(place: &str, used: &BTreeSet<String>) {
+    let defined = metrics_in_sources();
+    let base = |name: &str| {
+        ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
+    };
+    let unknown: Vec<&String> =
+        used.iter().filter(|name| !defined.contains(*name) && !defined.contains(&base(name))).collect();
+    assert!(unknown.is_empty(), "{place}: no source defines {unknown:?}");
+}
+
+#[test]
+fn metrics_of_alerts_exist() {
+    let used = alerts().iter().flat_map(|alert| metrics_in(text(&alert["expr"], "expr"))).collect();
+    assert_metrics_exist("alerts.yaml", &used);
 }
 
 /// The same rules by name, as (expression, for, severity).

@@ -5,6 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::alerts::{assert_metrics_exist, metrics_in};
 use crate::tools::{chart, files, of_kind, only, promtool, read, rendered, succeeded};
 
 /// Grafana's own: a new one would make a second dashboard at every upgrade.
@@ -72,6 +73,11 @@ fn panels_have_ids_of_their_own_and_do_not_overlap() {
             }
         }
     }
+}
+
+#[test]
+fn metrics_of_the_dashboard_exist() {
+    assert_metrics_exist("the dashboard", &targets().iter().flat_map(|(_, expr)| metrics_in(expr)).collect());
 }
 
 #[test]
