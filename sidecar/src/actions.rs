@@ -57,7 +57,10 @@ impl Actions {
 
     fn start(&self, name: &str, request: ActionRequest) -> std::result::Result<Result, ActionResult> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(result) = known.get(&request.id) {
+        // What did not happen may be tried again under the same id.
+        let counts =
+            |result: &&Result| matches!(result.borrow().state, ActionState::Running | ActionState::Done);
+        if let Some(result) = known.get(&request.id).filter(counts) {
             return Ok(result.clone());
         }
         let running =

@@ -1,14 +1,17 @@
 //! The command line: which part of the product this process is. Parses, starts logging and a runtime, reports how
 //! it ended.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use blobstore_sidecar_api::ports;
+use blobstore_sidecar_shard::launcher::{self, LauncherArgs};
 use clap::{Args, Parser, Subcommand};
 
 use crate::telemetry::{self, Format};
-use crate::{allocator, dev, exec, install, prestop};
+use crate::{allocator, dev, exec, prestop, serve};
 
 /// A blob store's sidecar: HTTP in front of one engine, the shard protocol beside it, and memory hygiene.
 #[derive(Debug, Parser)]
@@ -20,11 +23,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The sidecar of a pod: clients on 9000, admin on 9001, peers on 9002.
+    Serve(ServeArgs),
+    /// The launcher: PID 1 of the engine's container. Asks the sidecar before it starts the engine.
+    Engine {
+        /// The engine's program [default: the first of valkey-server, redis-server on PATH].
+        #[arg(long)]
+        engine: Option<PathBuf>,
+        /// The pod's termination grace period [default: what the operator sets for this store].
+        #[arg(long)]
+        grace_seconds: Option<u64>,
+    },
     /// The whole data plane on this machine, with an engine of its own. No Kubernetes.
     Dev(Box<DevArgs>),
     /// Copy this program into the folder that the pod's containers share.
     Install {
-        #[arg(long, default_value = blobstore_sidecar_api::ports::BIN_DIR)]
+        #[arg(long, default_value = ports::BIN_DIR)]
         to: PathBuf,
     },
     /// The preStop hook: ask the sidecar of this pod to hand over, and wait until it has.
@@ -33,7 +47,7 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
         /// Admin port of the sidecar.
-        #[arg(long, default_value_t = blobstore_sidecar_api::ports::ADMIN_PORT)]
+        #[arg(long, default_value_t = ports::ADMIN_PORT)]
         port: u16,
     },
     /// Become the engine, and end when the parent does. Used by `dev` for its child.
@@ -44,6 +58,17 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<std::ffi::OsString>,
     },
+}
+
+/// `serve`: where things are mounted, and on which address to listen.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    #[arg(long, default_value = ports::CONFIG_DIR)]
+    pub config_dir: PathBuf,
+    #[arg(long, default_value = ports::SECRET_DIR)]
+    pub secret_dir: PathBuf,
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind: IpAddr,
 }
 
 /// `dev`: see each option's help; the defaults suit a laptop.
@@ -109,7 +134,13 @@ pub struct DevArgs {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Command::Install { to } => install::install(&to).map(|_| ()).map_err(Box::from),
+        Command::Install { to } => blobstore_sidecar_shard::install::run(&to).map_err(Box::from),
+        Command::Engine { engine, grace_seconds } => return engine_main(engine, grace_seconds),
+        Command::Serve(args) => {
+            let log = telemetry::start(Format::Json);
+            allocator::configure();
+            block_on(Box::pin(serve::run(args, log)))
+        }
         Command::Exec { parent, command } => Err(exec::exec(parent, command).into()),
         Command::Prestop { seconds, port } => block_on(prestop::prestop(port, seconds)),
         Command::Dev(args) => {
@@ -121,6 +152,17 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error.as_ref()),
+    }
+}
+
+/// The launcher reports its own end: its exit code is the engine's.
+fn engine_main(engine: Option<PathBuf>, grace_seconds: Option<u64>) -> ExitCode {
+    let _log = telemetry::start(Format::Json);
+    let grace = Duration::from_secs(grace_seconds.unwrap_or_else(serve::grace_seconds));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(launcher::run(LauncherArgs::from_env(engine, grace))),
+        Err(error) => fail(&error),
     }
 }
 

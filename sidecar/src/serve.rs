@@ -1,0 +1,162 @@
+//! `serve`: the sidecar of a pod. Reads what the operator mounted, starts shard protocol, store, leak detector and
+//! ports, and ends them in order on SIGTERM.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use blobstore_sidecar_api::config::{LimitsConfig, SidecarConfig};
+use blobstore_sidecar_api::ports as names;
+use blobstore_sidecar_core::ledger::NoLedger;
+use blobstore_sidecar_runtime::tasks;
+use blobstore_sidecar_shard::{Register, RegisterError, ShardConfig, ShardHandle, StartError};
+use blobstore_sidecar_store::{EngineAddress, EngineAuth, Store, StoreOptions};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::ServeArgs;
+use crate::config::{self, ConfigError, Folders, PodConfig, SIDECAR_JSON};
+use crate::peers::{Peering, PeeringConfig};
+use crate::ports::{self, Ports};
+use crate::server;
+use crate::shell::Shell;
+use crate::telemetry::LogFilter;
+
+mod control;
+
+use control::PodControl;
+
+/// A rotated Secret reaches the mount within a minute; looking more often than this gains nothing.
+const USERS_EVERY: Duration = Duration::from_secs(10);
+/// What the operator adds to the drain time for the grace period of its pods.
+const GRACE_EXTRA_SECONDS: u64 = 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("reach the Kubernetes API")]
+    Register(#[from] RegisterError),
+    #[error("start the shard member")]
+    Shard(#[from] StartError),
+    #[error("listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("catch signals")]
+    Signals(#[source] std::io::Error),
+}
+
+pub async fn run(args: ServeArgs, log: LogFilter) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    crate::metrics::register();
+    let folders = Folders { config: args.config_dir.clone(), secret: args.secret_dir.clone() };
+    let pod = PodConfig::load(&folders, |name| std::env::var(name).ok())?;
+    let (users_text, users) = config::users(&folders, pod.config.anonymous)?;
+    let register = blobstore_sidecar_shard::register::kubernetes(&pod.config.store, pod.shard).await?;
+    // Ports before the protocol: a peer that probes a starting pod gets an answer, not a refusal.
+    let listeners = listen(&args)?;
+    let shard = member(&pod, register)?;
+    let shell = shell(&pod, &shard, users);
+    let control = Arc::new(PodControl::new(shard, Arc::clone(&shell)));
+    let Listeners { client, admin, peer } = listeners;
+    let running = ports::start(
+        Arc::clone(&shell),
+        control,
+        log,
+        Ports {
+            client,
+            admin,
+            peer: Some(peer),
+            admin_token: pod.secrets.admin_token.clone(),
+            peer_token: pod.secrets.peer_token.clone(),
+        },
+    );
+    let users =
+        tasks::spawn("users", follow_users(folders, pod.config.anonymous, users_text, Arc::clone(&shell)));
+    tracing::info!(pod = pod.pod, shard = pod.shard, store = pod.config.store.name, "serving");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    users.abort();
+    running.stop(&shell).await;
+    Ok(())
+}
+
+fn member(pod: &PodConfig, register: Arc<dyn Register>) -> Result<ShardHandle, StartError> {
+    let config = ShardConfig {
+        config_hash: pod.config_hash.clone(),
+        peer_token: pod.secrets.peer_token.clone(),
+        engine_password: pod.secrets.engine_password.clone(),
+        replication_password: pod.secrets.replication_password.clone(),
+        ..ShardConfig::new(pod.config.clone(), pod.shard, pod.pod.clone(), pod.pod_ip.to_string())
+    };
+    ShardHandle::start(config, register)
+}
+
+fn shell(pod: &PodConfig, shard: &ShardHandle, users: crate::auth::Users) -> Arc<Shell> {
+    let config = &pod.config;
+    let authority = shard.authority();
+    let peering = PeeringConfig {
+        pod: pod.pod.clone(),
+        token: pod.secrets.peer_token.clone(),
+        partitions: config.partitions,
+        clients: &config.clients,
+        limits: &config.limits,
+    };
+    let peering = Arc::new(Peering::new(peering, Arc::clone(&authority)));
+    let auth =
+        EngineAuth { user: names::ENGINE_USER.to_owned(), password: pod.secrets.engine_password.clone() };
+    let options = StoreOptions::from_config(config, Some(auth), Arc::clone(&peering) as _);
+    let engine = EngineAddress::Unix(names::ENGINE_SOCKET.into());
+    let store = Store::open(engine, options, Arc::clone(&authority), Arc::new(NoLedger));
+    Arc::new(Shell::new(store, authority, peering, config.limits.clone(), users))
+}
+
+struct Listeners {
+    client: TcpListener,
+    admin: TcpListener,
+    peer: TcpListener,
+}
+
+fn listen(args: &ServeArgs) -> Result<Listeners, ServeError> {
+    let bind = |port| {
+        let address = SocketAddr::new(args.bind, port);
+        server::bind(address).map_err(|source| ServeError::Listen { address, source })
+    };
+    Ok(Listeners {
+        client: bind(names::CLIENT_PORT)?,
+        admin: bind(names::ADMIN_PORT)?,
+        peer: bind(names::PEER_PORT)?,
+    })
+}
+
+/// Reads the users again and again; a document that is wrong leaves the last good one in force.
+async fn follow_users(folders: Folders, anonymous: bool, mut known: String, shell: Arc<Shell>) {
+    loop {
+        tokio::time::sleep(USERS_EVERY).await;
+        match config::users(&folders, anonymous) {
+            Ok((text, users)) if text != known => {
+                shell.set_users(users);
+                known = text;
+                tracing::info!("users read again");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "read the users again"),
+        }
+    }
+}
+
+/// The grace period that the operator gives the pods of this store.
+pub fn grace_seconds() -> u64 {
+    let text = std::fs::read_to_string(Path::new(names::CONFIG_DIR).join(SIDECAR_JSON)).unwrap_or_default();
+    let drain = serde_json::from_str::<SidecarConfig>(&text)
+        .map_or(LimitsConfig::default().drain_seconds, |config| config.limits.drain_seconds);
+    drain.saturating_add(GRACE_EXTRA_SECONDS)
+}

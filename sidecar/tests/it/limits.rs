@@ -1,0 +1,128 @@
+//! Bounds on connections, times and tasks: nothing that a client does, or fails to do, leaves anything behind.
+
+use std::net::Shutdown;
+
+use crate::http::Connection;
+use crate::process::{ADMIN_TOKEN, Dev, assert_status, pattern, wait_for};
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn over_the_connection_limit_is_503_and_the_limit_recovers() {
+    let dev = Dev::start(&["--connections-max", "8"]);
+    let mut held: Vec<Connection> =
+        (0..8).map(|_| Connection::open(dev.client.address).expect("connect")).collect();
+    wait_for("eight connections are open", || {
+        dev.metric("blobstore_sidecar_connections_opened_total{port=\"client\"}") >= 8.0
+    });
+    let mut ninth = Connection::open(dev.client.address).expect("connect");
+    let answer = ninth.read_answer(false).expect("an answer without a question");
+    assert_status(&answer, 503, "over the limit");
+    assert_eq!((answer.code().as_str(), answer.header("retry-after")), ("SlowDown", Some("1")));
+    assert!(ninth.closed());
+    held.pop();
+    wait_for("a place is free again", || {
+        dev.client.try_send("GET", "/", &[], b"").is_ok_and(|answer| answer.status == 200)
+    });
+    dev.stop();
+}
+
+#[test]
+fn slow_headers_slow_bodies_and_slow_readers_are_cut() {
+    let dev = Dev::with_bucket("slow", &["--header-seconds", "1", "--body-idle-seconds", "1"]);
+    let bearer = dev.client.bearer();
+    let big = pattern(16 * MIB, 4);
+    assert_status(&dev.client.put("/slow/big", &big), 200, "a big object");
+
+    let mut header = Connection::open(dev.client.address).expect("connect");
+    header.write(b"GET /slow/big HTTP/1.1\r\nhost").expect("half a header");
+    assert!(header.closed(), "a header that never ends");
+
+    let mut body = Connection::open(dev.client.address).expect("connect");
+    body.head("PUT", "/slow/never", &[("authorization", &bearer), ("content-length", "1000000")])
+        .expect("a header");
+    body.write(&big[..500_000]).expect("half a body");
+    assert_status(&body.read_answer(false).expect("an answer"), 408, "a body that stops");
+    assert_status(&dev.client.get("/slow/never"), 404, "nothing half-written");
+
+    let mut reader = Connection::open(dev.client.address).expect("connect");
+    reader.head("GET", "/slow/big", &[("authorization", &bearer)]).expect("a header");
+    wait_for("the slow reader is cut", || {
+        dev.metric("blobstore_sidecar_rejected_total{reason=\"slow_reader\"}") >= 1.0
+    });
+    drop(reader);
+    wait_for("no request is left", || dev.metric("blobstore_sidecar_requests_in_flight") == 0.0);
+    assert!(dev.metric("blobstore_sidecar_rejected_total{reason=\"header_timeout\"}") >= 1.0);
+    assert!(dev.metric("blobstore_sidecar_rejected_total{reason=\"body_timeout\"}") >= 1.0);
+    dev.stop();
+}
+
+/// R002-2, R002-3, R002-20: 360 requests cancelled in the question, in the answer, or after an error.
+#[test]
+fn cancelled_requests_leave_no_task_and_no_buffer() {
+    let dev = Dev::with_bucket("cancel", &["--cache-bytes", "0"]);
+    let bearer = dev.client.bearer();
+    assert_status(&dev.client.put("/cancel/big", &pattern(8 * MIB, 4)), 200, "a big object");
+    let settled = || {
+        let in_flight = dev.metric("blobstore_sidecar_requests_in_flight");
+        let client = |side: &str| {
+            dev.metric(&format!("blobstore_sidecar_connections_{side}_total{{port=\"client\"}}"))
+        };
+        in_flight == 0.0 && client("opened") == client("closed")
+    };
+    wait_for("the set-up has ended", settled);
+    let before = dev.tasks();
+    for round in 0..120 {
+        let connect = || Connection::open(dev.client.address).expect("connect");
+        let mut reader = connect();
+        reader.head("GET", "/cancel/big", &[("authorization", &bearer)]).expect("a header");
+        if round % 2 == 0 {
+            reader.discard(100_000, |_| {}).expect("the beginning");
+        }
+        let mut writer = connect();
+        let headers = [("authorization", bearer.as_str()), ("content-length", "8388608")];
+        writer.head("PUT", &format!("/cancel/{round}"), &headers).expect("a header");
+        writer.write(&pattern(400_000, round)).expect("the beginning");
+        let mut refused = connect();
+        let headers = [("authorization", "Bearer wrong"), ("content-length", "8388608")];
+        refused.head("PUT", "/cancel/x", &headers).expect("a header");
+        let _ = refused.stream().shutdown(Shutdown::Both);
+    }
+    wait_for("every request has ended", settled);
+    wait_for("tasks are at the baseline", || dev.tasks() == before);
+    wait_for("no buffer is out", || pool_outstanding(&dev) == 0.0);
+    assert_eq!(dev.metric("blobstore_sidecar_panics_total"), 0.0);
+    dev.stop();
+}
+
+/// Buffers leased and in use outside the caches.
+pub(crate) fn pool_outstanding(dev: &Dev) -> f64 {
+    dev.metric("blobstore_sidecar_pool_outstanding")
+}
+
+#[test]
+fn the_admin_port_tells_health_to_all_and_the_rest_to_who_has_the_token() {
+    let dev = Dev::start(&[]);
+    let stranger = crate::http::Client { token: None, ..dev.admin.clone() };
+    for open in ["/healthz", "/readyz", "/metrics"] {
+        assert_status(&stranger.get(open), 200, open);
+    }
+    for closed in ["/v1/report", "/v1/topology", "/v1/log-filter", "/v1/actions/x", "/nowhere"] {
+        assert_status(&stranger.get(closed), 401, closed);
+        let wrong = format!("Bearer {ADMIN_TOKEN}x");
+        assert_status(&stranger.send("GET", closed, &[("authorization", &wrong)], b""), 401, closed);
+    }
+    let metrics = stranger.get("/metrics").text();
+    for family in ["requests_in_flight", "panics_total", "clients_opened_total", "clients_closed_total"] {
+        assert!(metrics.contains(&format!("blobstore_sidecar_{family} ")), "{family} is registered");
+    }
+    assert_status(&dev.admin.send("PUT", "/v1/log-filter", &[], b"debug"), 200, "a filter");
+    assert_eq!(dev.admin.get("/v1/log-filter").text().trim(), "debug");
+    assert_status(&dev.admin.send("PUT", "/v1/log-filter", &[], b"=nonsense="), 400, "no filter");
+    assert_status(&dev.admin.get("/v1/actions/never"), 404, "an action of nobody");
+    let ask = br#"{"id":"a-1"}"#;
+    let refused = dev.admin.send("POST", "/v1/actions/fly", &[], ask);
+    assert_eq!(refused.json()["state"], "Refused", "{}", refused.text());
+    assert_eq!(dev.admin.get("/v1/actions/a-1").json()["state"], "Refused");
+    dev.stop();
+}

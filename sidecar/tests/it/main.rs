@@ -1,0 +1,18 @@
+//! The sidecar from outside: the real binary with a real engine, spoken to over real sockets.
+
+#[cfg(test)]
+mod engine;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod forwarding;
+#[cfg(test)]
+mod http;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
+mod protocol;

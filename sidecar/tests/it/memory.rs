@@ -1,0 +1,115 @@
+//! R000-1, R000-2, R001-1: memory of the sidecar stays within a fixed budget whatever the number and the size of
+//! uploads and downloads, and everything leased goes back. The engine's memory holds each payload once.
+
+use std::sync::Arc;
+use std::thread;
+
+use crate::http::Connection;
+use crate::limits::pool_outstanding;
+use crate::process::{Dev, assert_status, pattern, wait_for};
+
+const MIB: u64 = 1 << 20;
+/// The upload of the requirement: 50 MB.
+const BODY_BYTES: usize = 50_000_000;
+const CONCURRENT: usize = 100;
+/// Over idle: one body, and a hundred at once.
+const ONE_MAX: u64 = 8 * MIB;
+const HUNDRED_MAX: u64 = 128 * MIB;
+
+fn put(dev: &Dev, path: &str, body: &[u8]) {
+    let mut connection = Connection::open(dev.client.address).expect("connect");
+    let (bearer, length) = (dev.client.bearer(), body.len().to_string());
+    // A full pod answers 503 before it reads: try again, as the header says.
+    let mut answer = None;
+    wait_for("the upload is taken", || {
+        connection = Connection::open(dev.client.address).expect("connect");
+        let headers =
+            [("authorization", bearer.as_str()), ("content-length", &length), ("expect", "100-continue")];
+        connection.head("PUT", path, &headers).expect("a header");
+        let first = connection.read_head().expect("an answer");
+        if first.status == 100 {
+            connection.write(body).expect("the body");
+            answer = Some(connection.read_answer(false).expect("an answer"));
+        }
+        first.status == 100
+    });
+    assert_status(&answer.expect("an answer"), 200, path);
+}
+
+fn get(dev: &Dev, path: &str, body: &[u8]) {
+    let bearer = dev.client.bearer();
+    let mut answer = None;
+    let mut connection = Connection::open(dev.client.address).expect("connect");
+    wait_for("the download is let in", || {
+        connection = Connection::open(dev.client.address).expect("connect");
+        connection.head("GET", path, &[("authorization", &bearer)]).expect("a header");
+        let head = connection.read_head().expect("an answer");
+        let let_in = head.status != 503;
+        answer = Some(head);
+        let_in
+    });
+    assert_status(&answer.expect("an answer"), 200, path);
+    let mut at = 0;
+    let check = |piece: &[u8]| {
+        assert!(piece == &body[at..at + piece.len()], "{path}: other bytes near {at}");
+        at += piece.len();
+    };
+    connection.discard(body.len() as u64, check).expect("the whole body");
+}
+
+/// Peak over idle while `work` runs.
+fn peak_over_idle(dev: &Dev, what: &str, work: impl FnOnce()) -> u64 {
+    let idle = dev.rss();
+    dev.reset_peak();
+    work();
+    let over = dev.peak_rss().saturating_sub(idle);
+    println!("{what}: idle {:.1} MiB, peak over idle {:.1} MiB", mib(idle), mib(over));
+    over
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / MIB as f64
+}
+
+fn all_at_once(dev: &Dev, work: impl Fn(&Dev, usize) + Sync) {
+    thread::scope(|scope| {
+        for index in 0..CONCURRENT {
+            let work = &work;
+            thread::Builder::new()
+                .stack_size(256 << 10)
+                .spawn_scoped(scope, move || work(dev, index))
+                .expect("a thread");
+        }
+    });
+}
+
+#[test]
+fn memory_stays_within_its_budget_for_one_and_for_a_hundred() {
+    // Without a cache: what it holds is a budget of its own.
+    let dev = Dev::with_bucket("memory", &["--cache-bytes", "0"]);
+    let body = Arc::new(pattern(BODY_BYTES, 11));
+    // Warm: code pages and connections are not what this measures.
+    put(&dev, "/memory/warm", &body[..2 << 20]);
+    get(&dev, "/memory/warm", &body[..2 << 20]);
+    wait_for("the warm-up has ended", || dev.metric("blobstore_sidecar_requests_in_flight") == 0.0);
+    let tasks = dev.tasks();
+
+    let over = peak_over_idle(&dev, "one PUT of 50 MB", || put(&dev, "/memory/one", &body));
+    assert!(over <= ONE_MAX, "one PUT took {:.1} MiB over idle", mib(over));
+    let over = peak_over_idle(&dev, "one GET of 50 MB", || get(&dev, "/memory/one", &body));
+    assert!(over <= ONE_MAX, "one GET took {:.1} MiB over idle", mib(over));
+
+    let path = |index: usize| format!("/memory/{index}");
+    let over = peak_over_idle(&dev, "100 PUTs of 50 MB at once", || {
+        all_at_once(&dev, |dev, index| put(dev, &path(index), &body));
+    });
+    assert!(over <= HUNDRED_MAX, "100 PUTs took {:.1} MiB over idle", mib(over));
+    let over = peak_over_idle(&dev, "100 GETs of 50 MB at once", || {
+        all_at_once(&dev, |dev, index| get(dev, &path(index), &body));
+    });
+    assert!(over <= HUNDRED_MAX, "100 GETs took {:.1} MiB over idle", mib(over));
+
+    wait_for("no buffer is out", || pool_outstanding(&dev) == 0.0);
+    wait_for("tasks are at the baseline", || dev.tasks() == tasks);
+    dev.stop();
+}
