@@ -9,14 +9,14 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// seconds, long enough that steady traffic does not fault the same pages again.
 const DECAY_MS: isize = 1_000;
 
-/// For arenas made from now on, and (index 4096 means all) for those that exist. No unsafe: the typed `Access`
+/// For arenas made from now on, and for the one that exists this early. No unsafe: the typed `Access`
 /// checks the key's type. Failing is harmless, so it is only logged.
 pub fn configure() {
     let names: [&[u8]; 4] = [
         b"arenas.dirty_decay_ms\0",
         b"arenas.muzzy_decay_ms\0",
-        b"arena.4096.dirty_decay_ms\0",
-        b"arena.4096.muzzy_decay_ms\0",
+        b"arena.0.dirty_decay_ms\0",
+        b"arena.0.muzzy_decay_ms\0",
     ];
     for name in names {
         if let Err(error) = name.name().write(DECAY_MS) {

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use blobstore_sidecar_core::key::BucketName;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::Serialize;
@@ -58,7 +57,7 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
-    pub fn no_such_bucket(bucket: &BucketName) -> Self {
+    pub fn no_such_bucket(bucket: &str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
             "NoSuchBucket",

@@ -251,6 +251,11 @@ impl Exchange<'_> {
     }
 
     fn fail(&self, error: StoreError) -> ApiError {
+        if error.kind == ErrorKind::NoSuchBucket
+            && let Some(bucket) = self.head.uri.path().split('/').nth(1)
+        {
+            return ApiError::no_such_bucket(bucket);
+        }
         failure::from_store(error, self.request_id)
     }
 }

@@ -10,7 +10,8 @@ use blobstore_sidecar_api::config::{LimitsConfig, SidecarConfig};
 use blobstore_sidecar_api::ports as names;
 use blobstore_sidecar_core::ledger::NoLedger;
 use blobstore_sidecar_runtime::tasks;
-use blobstore_sidecar_shard::{Register, RegisterError, ShardConfig, ShardHandle, StartError};
+use blobstore_sidecar_shard::register::LeaseRegister;
+use blobstore_sidecar_shard::{Register, ShardConfig, ShardHandle, StartError};
 use blobstore_sidecar_store::{EngineAddress, EngineAuth, Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,8 +37,8 @@ const GRACE_EXTRA_SECONDS: u64 = 20;
 pub enum ServeError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("reach the Kubernetes API")]
-    Register(#[from] RegisterError),
+    #[error("make a client of the Kubernetes API")]
+    Kubernetes(#[source] kube::Error),
     #[error("start the shard member")]
     Shard(#[from] StartError),
     #[error("listen on {address}")]
@@ -57,7 +58,9 @@ pub async fn run(args: ServeArgs, log: LogFilter) -> Result<(), ServeError> {
     let folders = Folders { config: args.config_dir.clone(), secret: args.secret_dir.clone() };
     let pod = PodConfig::load(&folders, |name| std::env::var(name).ok())?;
     let (users_text, users) = config::users(&folders, pod.config.anonymous)?;
-    let register = blobstore_sidecar_shard::register::kubernetes(&pod.config.store, pod.shard).await?;
+    let client = kube::Client::try_default().await.map_err(ServeError::Kubernetes)?;
+    let store = &pod.config.store;
+    let register = Arc::new(LeaseRegister::new(client, &store.namespace, &store.name, pod.shard));
     // Ports before the protocol: a peer that probes a starting pod gets an answer, not a refusal.
     let listeners = listen(&args)?;
     let shard = member(&pod, register)?;

@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 
 use crate::http::Connection;
-use crate::process::{ADMIN_TOKEN, Dev, assert_status, pattern, wait_for};
+use crate::process::{ADMIN_TOKEN, Dev, assert_status, pattern, wait_for, wait_for_tasks};
 
 const MIB: usize = 1 << 20;
 
@@ -89,7 +89,7 @@ fn cancelled_requests_leave_no_task_and_no_buffer() {
         let _ = refused.stream().shutdown(Shutdown::Both);
     }
     wait_for("every request has ended", settled);
-    wait_for("tasks are at the baseline", || dev.tasks() == before);
+    wait_for_tasks(&dev, &before);
     wait_for("no buffer is out", || pool_outstanding(&dev) == 0.0);
     assert_eq!(dev.metric("blobstore_sidecar_panics_total"), 0.0);
     dev.stop();

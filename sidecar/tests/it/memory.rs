@@ -6,7 +6,7 @@ use std::thread;
 
 use crate::http::Connection;
 use crate::limits::pool_outstanding;
-use crate::process::{Dev, assert_status, pattern, wait_for};
+use crate::process::{Dev, assert_status, pattern, wait_for, wait_for_tasks};
 
 const MIB: u64 = 1 << 20;
 /// The upload of the requirement: 50 MB.
@@ -57,9 +57,8 @@ fn get(dev: &Dev, path: &str, body: &[u8]) {
     connection.discard(body.len() as u64, check).expect("the whole body");
 }
 
-/// Peak over idle while `work` runs.
-fn peak_over_idle(dev: &Dev, what: &str, work: impl FnOnce()) -> u64 {
-    let idle = dev.rss();
+/// Peak while `work` runs, over what the sidecar held before any of it.
+fn peak_over_idle(dev: &Dev, idle: u64, what: &str, work: impl FnOnce()) -> u64 {
     dev.reset_peak();
     work();
     let over = dev.peak_rss().saturating_sub(idle);
@@ -92,24 +91,24 @@ fn memory_stays_within_its_budget_for_one_and_for_a_hundred() {
     put(&dev, "/memory/warm", &body[..2 << 20]);
     get(&dev, "/memory/warm", &body[..2 << 20]);
     wait_for("the warm-up has ended", || dev.metric("blobstore_sidecar_requests_in_flight") == 0.0);
-    let tasks = dev.tasks();
+    let (tasks, idle) = (dev.tasks(), dev.rss());
 
-    let over = peak_over_idle(&dev, "one PUT of 50 MB", || put(&dev, "/memory/one", &body));
+    let over = peak_over_idle(&dev, idle, "one PUT of 50 MB", || put(&dev, "/memory/one", &body));
     assert!(over <= ONE_MAX, "one PUT took {:.1} MiB over idle", mib(over));
-    let over = peak_over_idle(&dev, "one GET of 50 MB", || get(&dev, "/memory/one", &body));
+    let over = peak_over_idle(&dev, idle, "one GET of 50 MB", || get(&dev, "/memory/one", &body));
     assert!(over <= ONE_MAX, "one GET took {:.1} MiB over idle", mib(over));
 
     let path = |index: usize| format!("/memory/{index}");
-    let over = peak_over_idle(&dev, "100 PUTs of 50 MB at once", || {
+    let over = peak_over_idle(&dev, idle, "100 PUTs of 50 MB at once", || {
         all_at_once(&dev, |dev, index| put(dev, &path(index), &body));
     });
     assert!(over <= HUNDRED_MAX, "100 PUTs took {:.1} MiB over idle", mib(over));
-    let over = peak_over_idle(&dev, "100 GETs of 50 MB at once", || {
+    let over = peak_over_idle(&dev, idle, "100 GETs of 50 MB at once", || {
         all_at_once(&dev, |dev, index| get(dev, &path(index), &body));
     });
     assert!(over <= HUNDRED_MAX, "100 GETs took {:.1} MiB over idle", mib(over));
 
     wait_for("no buffer is out", || pool_outstanding(&dev) == 0.0);
-    wait_for("tasks are at the baseline", || dev.tasks() == tasks);
+    wait_for_tasks(&dev, &tasks);
     dev.stop();
 }

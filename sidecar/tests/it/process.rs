@@ -24,6 +24,19 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until the tasks alive are those of `baseline`; names what is left over when they never are.
+pub(crate) fn wait_for_tasks(dev: &Dev, baseline: &[(String, i64)]) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = dev.tasks();
+        if now == baseline {
+            return;
+        }
+        assert!(Instant::now() < deadline, "tasks left over: {now:?}, at the baseline {baseline:?}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
 pub(crate) fn binary() -> std::path::PathBuf {
     std::env::var_os("BLOBSTORE_SIDECAR_BIN")
         .map_or_else(|| env!("CARGO_BIN_EXE_blobstore-sidecar").into(), std::path::PathBuf::from)
