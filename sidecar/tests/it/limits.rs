@@ -71,7 +71,7 @@ fn cancelled_requests_leave_no_task_and_no_buffer() {
         in_flight == 0.0 && client("opened") == client("closed")
     };
     wait_for("the set-up has ended", settled);
-    let before = dev.tasks();
+    let before = dev.settled_tasks();
     for round in 0..120 {
         let connect = || Connection::open(dev.client.address).expect("connect");
         let mut reader = connect();

@@ -91,7 +91,7 @@ fn memory_stays_within_its_budget_for_one_and_for_a_hundred() {
     put(&dev, "/memory/warm", &body[..2 << 20]);
     get(&dev, "/memory/warm", &body[..2 << 20]);
     wait_for("the warm-up has ended", || dev.metric("blobstore_sidecar_requests_in_flight") == 0.0);
-    let (tasks, idle) = (dev.tasks(), dev.rss());
+    let (tasks, idle) = (dev.settled_tasks(), dev.rss());
 
     let over = peak_over_idle(&dev, idle, "one PUT of 50 MB", || put(&dev, "/memory/one", &body));
     assert!(over <= ONE_MAX, "one PUT took {:.1} MiB over idle", mib(over));

@@ -121,8 +121,17 @@ impl Dev {
                 *alive.entry(task.to_owned()).or_default() -= count;
             }
         }
-        // The connection that asked is itself one.
         alive.into_iter().filter(|(_, count)| *count != 0).collect()
+    }
+
+    /// Tasks once every connection has ended but the one that asks.
+    pub(crate) fn settled_tasks(&self) -> Vec<(String, i64)> {
+        let mut tasks = Vec::new();
+        wait_for("all other connections have ended", || {
+            tasks = self.tasks();
+            tasks.iter().any(|(task, count)| task.contains("\"connection\"") && *count == 1)
+        });
+        tasks
     }
 
     /// Peak resident bytes since the last reset.
