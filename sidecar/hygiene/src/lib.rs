@@ -17,5 +17,5 @@ mod service;
 
 pub use actions::{ACTIONS, is_ours};
 pub use error::HygieneError;
-pub use hooks::{NoHooks, Trimmable, Trimmed};
+pub use hooks::{NoHooks, StoreHooks, Trimmable, Trimmed};
 pub use service::{Hygiene, HygieneOptions};

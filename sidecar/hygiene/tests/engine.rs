@@ -13,3 +13,5 @@ mod faults;
 mod ledger;
 #[path = "engine/orphans.rs"]
 mod orphans;
+#[path = "engine/store.rs"]
+mod store;
