@@ -87,6 +87,20 @@ impl<K: Hash + Eq + Clone + Debug, C: Debug> Clients<K, C> {
         CLIENTS_EVICTED.inc_by(evicted.len() as u64);
     }
 
+    /// Evicts the handles that nobody uses now; tells how many.
+    pub fn trim_idle(&self) -> u64 {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle: Vec<K> = entries
+            .iter()
+            .filter(|(_, entry)| Arc::strong_count(&entry.handle) == 1)
+            .map(|(key, _)| key.clone())
+            .collect();
+        let evicted: Vec<Entry<C>> = idle.iter().filter_map(|key| entries.pop(key)).collect();
+        drop(entries);
+        CLIENTS_EVICTED.inc_by(evicted.len() as u64);
+        evicted.len() as u64
+    }
+
     /// Evicts everything: shutdown.
     pub fn clear(&self) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,6 +177,15 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &later));
         drop((first, again, later));
         assert_eq!(alive.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_trim_closes_what_nobody_uses() {
+        let (clients, alive, now) = (lru(10), Arc::default(), Instant::now());
+        let held = clients.get_or_open(&"a".to_owned(), now, open(&alive)).expect("open");
+        let _ = clients.get_or_open(&"b".to_owned(), now, open(&alive)).expect("open");
+        assert_eq!((clients.trim_idle(), clients.count(), alive.load(Ordering::SeqCst)), (1, 1, 1));
+        drop(held);
     }
 
     #[test]

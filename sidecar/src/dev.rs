@@ -7,14 +7,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use blobstore_sidecar_api::config::HygieneConfig;
 use blobstore_sidecar_api::config::{CacheConfig, ClientsConfig, LimitsConfig};
-use blobstore_sidecar_core::ledger::NoLedger;
+use blobstore_sidecar_core::hygiene::book::Ledger;
 use blobstore_sidecar_core::partition::PARTITIONS_MAX;
+use blobstore_sidecar_hygiene::{Hygiene, HygieneOptions};
 use blobstore_sidecar_store::{EngineAddress, Store, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::auth::{Grant, Right, User, Users, UsersError};
 use crate::cli::DevArgs;
+use crate::hooks::ShellHooks;
 use crate::peers::{Peering, PeeringConfig};
 use crate::ports::{self, Ports};
 use crate::shell::Shell;
@@ -77,13 +80,22 @@ pub async fn run(args: DevArgs, log: LogFilter) -> Result<(), DevError> {
     };
     let engine = Engine::start(options, Arc::clone(&authority)).await?;
 
-    let shell = shell(&args, EngineAddress::Unix(socket), Arc::clone(&authority), users);
+    let (ledger, engine_address) = (Arc::new(Ledger::new()), EngineAddress::Unix(socket));
+    let shell = shell(&args, engine_address.clone(), Arc::clone(&authority), users, Arc::clone(&ledger));
     let client = listen(args.listen)?;
     let admin = listen(args.admin_listen)?;
     let address = client.local_addr().map_err(|source| DevError::Listen { address: args.listen, source })?;
     let admin_address =
         admin.local_addr().map_err(|source| DevError::Listen { address: args.admin_listen, source })?;
-    let control = Arc::new(DevControl::new(authority));
+    let hygiene = HygieneOptions {
+        pod: POD.to_owned(),
+        address: engine_address,
+        auth: None,
+        config: HygieneConfig::default(),
+        engine_limit_bytes: args.maxmemory,
+    };
+    let hygiene = Hygiene::start(hygiene, ledger, Arc::new(ShellHooks(Arc::clone(&shell))));
+    let control = Arc::new(DevControl::new(authority, hygiene));
     let running = ports::start(
         Arc::clone(&shell),
         control,
@@ -103,7 +115,13 @@ pub async fn run(args: DevArgs, log: LogFilter) -> Result<(), DevError> {
     Ok(())
 }
 
-fn shell(args: &DevArgs, engine: EngineAddress, authority: Arc<DevAuthority>, users: Users) -> Arc<Shell> {
+fn shell(
+    args: &DevArgs,
+    engine: EngineAddress,
+    authority: Arc<DevAuthority>,
+    users: Users,
+    ledger: Arc<Ledger>,
+) -> Arc<Shell> {
     let limits = limits(args);
     let peering = PeeringConfig {
         pod: POD.to_owned(),
@@ -121,7 +139,7 @@ fn shell(args: &DevArgs, engine: EngineAddress, authority: Arc<DevAuthority>, us
         limits: limits.clone(),
         ..StoreOptions::default()
     };
-    let store = Store::open(engine, options, Arc::clone(&authority) as _, Arc::new(NoLedger));
+    let store = Store::open(engine, options, Arc::clone(&authority) as _, ledger);
     Arc::new(Shell::new(store, authority, peering, limits, users))
 }
 

@@ -15,6 +15,7 @@ pub mod error;
 pub mod exec;
 pub mod finish;
 pub mod forward;
+pub mod hooks;
 pub mod io;
 pub mod lane;
 pub mod metrics;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use blobstore_sidecar_api::config::{LimitsConfig, SidecarConfig};
 use blobstore_sidecar_api::ports as names;
-use blobstore_sidecar_core::ledger::NoLedger;
+use blobstore_sidecar_core::hygiene::book::Ledger;
+use blobstore_sidecar_hygiene::{Hygiene, HygieneOptions};
 use blobstore_sidecar_runtime::tasks;
 use blobstore_sidecar_shard::register::LeaseRegister;
 use blobstore_sidecar_shard::{Register, ShardConfig, ShardHandle, StartError};
@@ -16,8 +17,10 @@ use blobstore_sidecar_store::{EngineAddress, EngineAuth, Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::auth::Users;
 use crate::cli::ServeArgs;
 use crate::config::{self, ConfigError, Folders, PodConfig, SIDECAR_JSON};
+use crate::hooks::ShellHooks;
 use crate::peers::{Peering, PeeringConfig};
 use crate::ports::{self, Ports};
 use crate::server;
@@ -64,8 +67,10 @@ pub async fn run(args: ServeArgs, log: LogFilter) -> Result<(), ServeError> {
     // Ports before the protocol: a peer that probes a starting pod gets an answer, not a refusal.
     let listeners = listen(&args)?;
     let shard = member(&pod, register)?;
-    let shell = shell(&pod, &shard, users);
-    let control = Arc::new(PodControl::new(shard, Arc::clone(&shell)));
+    let ledger = Arc::new(Ledger::new());
+    let shell = shell(&pod, &shard, users, Arc::clone(&ledger));
+    let hygiene = hygiene(&pod, ledger, &shell);
+    let control = Arc::new(PodControl::new(shard, hygiene, Arc::clone(&shell)));
     let Listeners { client, admin, peer } = listeners;
     let running = ports::start(
         Arc::clone(&shell),
@@ -103,7 +108,26 @@ fn member(pod: &PodConfig, register: Arc<dyn Register>) -> Result<ShardHandle, S
     ShardHandle::start(config, register)
 }
 
-fn shell(pod: &PodConfig, shard: &ShardHandle, users: crate::auth::Users) -> Arc<Shell> {
+fn engine_auth(pod: &PodConfig) -> EngineAuth {
+    EngineAuth { user: names::ENGINE_USER.to_owned(), password: pod.secrets.engine_password.clone() }
+}
+
+fn engine_address() -> EngineAddress {
+    EngineAddress::Unix(names::ENGINE_SOCKET.into())
+}
+
+fn hygiene(pod: &PodConfig, ledger: Arc<Ledger>, shell: &Arc<Shell>) -> Hygiene {
+    let options = HygieneOptions {
+        pod: pod.pod.clone(),
+        address: engine_address(),
+        auth: Some(engine_auth(pod)),
+        config: pod.config.hygiene.clone(),
+        engine_limit_bytes: pod.engine_memory_limit,
+    };
+    Hygiene::start(options, ledger, Arc::new(ShellHooks(Arc::clone(shell))))
+}
+
+fn shell(pod: &PodConfig, shard: &ShardHandle, users: Users, ledger: Arc<Ledger>) -> Arc<Shell> {
     let config = &pod.config;
     let authority = shard.authority();
     let peering = PeeringConfig {
@@ -114,11 +138,8 @@ fn shell(pod: &PodConfig, shard: &ShardHandle, users: crate::auth::Users) -> Arc
         limits: &config.limits,
     };
     let peering = Arc::new(Peering::new(peering, Arc::clone(&authority)));
-    let auth =
-        EngineAuth { user: names::ENGINE_USER.to_owned(), password: pod.secrets.engine_password.clone() };
-    let options = StoreOptions::from_config(config, Some(auth), Arc::clone(&peering) as _);
-    let engine = EngineAddress::Unix(names::ENGINE_SOCKET.into());
-    let store = Store::open(engine, options, Arc::clone(&authority), Arc::new(NoLedger));
+    let options = StoreOptions::from_config(config, Some(engine_auth(pod)), Arc::clone(&peering) as _);
+    let store = Store::open(engine_address(), options, Arc::clone(&authority), ledger);
     Arc::new(Shell::new(store, authority, peering, config.limits.clone(), users))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use blobstore_sidecar_api::action::{ActionRequest, ActionResult};
 use blobstore_sidecar_api::report::LeakReport;
 use blobstore_sidecar_api::topology::PodTopology;
+use blobstore_sidecar_hygiene::Hygiene;
 use blobstore_sidecar_runtime::authority::{Authority, Owner, Tenure, Withheld};
 use blobstore_sidecar_shard::{Identity, PeerAnswer, PeerRequest};
 use futures::future::{BoxFuture, ready};
@@ -46,11 +47,12 @@ impl Authority for DevAuthority {
 #[derive(Debug)]
 pub(super) struct DevControl {
     authority: Arc<DevAuthority>,
+    hygiene: Hygiene,
 }
 
 impl DevControl {
-    pub(super) fn new(authority: Arc<DevAuthority>) -> Self {
-        Self { authority }
+    pub(super) fn new(authority: Arc<DevAuthority>, hygiene: Hygiene) -> Self {
+        Self { authority, hygiene }
     }
 }
 
@@ -63,10 +65,15 @@ impl Control for DevControl {
         Box::pin(ready(None))
     }
     fn report(&self) -> BoxFuture<'_, Option<LeakReport>> {
-        Box::pin(ready(None))
+        Box::pin(ready(Some(self.hygiene.report())))
     }
-    fn act(&self, _name: String, _request: ActionRequest) -> BoxFuture<'_, Option<ActionResult>> {
-        Box::pin(ready(None))
+    fn act(&self, name: String, request: ActionRequest) -> BoxFuture<'_, Option<ActionResult>> {
+        Box::pin(async move {
+            if !blobstore_sidecar_hygiene::is_ours(&name) {
+                return None;
+            }
+            Some(self.hygiene.act(&name, &request).await)
+        })
     }
     fn hand_over(&self, _deadline: Duration) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))

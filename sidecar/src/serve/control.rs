@@ -1,11 +1,13 @@
 //! The pod behind the admin and peer ports: its shard member, its store, its leak detector.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use blobstore_sidecar_api::action::{ActionRequest, ActionResult};
+use blobstore_sidecar_api::action::{ActionRequest, ActionResult, ActionState};
 use blobstore_sidecar_api::report::LeakReport;
 use blobstore_sidecar_api::topology::{PodTopology, ShardState};
+use blobstore_sidecar_hygiene::Hygiene;
 use blobstore_sidecar_shard::{Identity, PeerAnswer, PeerRequest, ShardHandle};
 use futures::future::{BoxFuture, ready};
 
@@ -16,12 +18,31 @@ use crate::shell::Shell;
 #[derive(Debug)]
 pub(super) struct PodControl {
     shard: ShardHandle,
+    hygiene: Hygiene,
     shell: Arc<Shell>,
 }
 
 impl PodControl {
-    pub(super) fn new(shard: ShardHandle, shell: Arc<Shell>) -> Self {
-        Self { shard, shell }
+    pub(super) fn new(shard: ShardHandle, hygiene: Hygiene, shell: Arc<Shell>) -> Self {
+        Self { shard, hygiene, shell }
+    }
+
+    /// A soft remedy, unless the shard has moved on since it was planned.
+    async fn remedy(&self, name: &str, request: ActionRequest) -> ActionResult {
+        if let Some(expected) = request.expected_epoch {
+            let record = self.shard.topology().await.and_then(|topology| topology.record);
+            let epoch = record.map_or(0, |record| record.epoch);
+            if epoch != expected {
+                return ActionResult {
+                    id: request.id,
+                    state: ActionState::Refused,
+                    message: format!("planned at epoch {expected}, the shard is at {epoch}"),
+                    before: BTreeMap::new(),
+                    after: BTreeMap::new(),
+                };
+            }
+        }
+        self.hygiene.act(name, &request).await
     }
 }
 
@@ -50,10 +71,15 @@ impl Control for PodControl {
         Box::pin(self.shard.topology())
     }
     fn report(&self) -> BoxFuture<'_, Option<LeakReport>> {
-        Box::pin(ready(None))
+        Box::pin(ready(Some(self.hygiene.report())))
     }
     fn act(&self, name: String, request: ActionRequest) -> BoxFuture<'_, Option<ActionResult>> {
-        Box::pin(async move { self.shard.act(&name, request).await })
+        Box::pin(async move {
+            if blobstore_sidecar_hygiene::is_ours(&name) {
+                return Some(self.remedy(&name, request).await);
+            }
+            self.shard.act(&name, request).await
+        })
     }
     fn hand_over(&self, deadline: Duration) -> BoxFuture<'_, ()> {
         Box::pin(self.shard.hand_over_and_stop(deadline))

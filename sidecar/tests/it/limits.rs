@@ -120,6 +120,17 @@ fn the_admin_port_tells_health_to_all_and_the_rest_to_who_has_the_token() {
     assert_eq!(dev.admin.get("/v1/log-filter").text().trim(), "debug");
     assert_status(&dev.admin.send("PUT", "/v1/log-filter", &[], b"=nonsense="), 400, "no filter");
     assert_status(&dev.admin.get("/v1/actions/never"), 404, "an action of nobody");
+    let report = dev.admin.get("/v1/report");
+    assert_status(&report, 200, "a report");
+    assert_eq!(report.json()["pod"], "dev", "{}", report.text());
+    assert_status(&dev.admin.get("/v1/topology"), 404, "dev has no shard");
+    let trimmed = dev.admin.send("POST", "/v1/actions/trim", &[], br#"{"id":"t-1"}"#);
+    assert_eq!(trimmed.json()["state"], "Done", "{}", trimmed.text());
+    assert_status(
+        &dev.admin.send("POST", "/v1/hand-over?seconds=1", &[], b""),
+        200,
+        "nobody to hand over to",
+    );
     let ask = br#"{"id":"a-1"}"#;
     let refused = dev.admin.send("POST", "/v1/actions/fly", &[], ask);
     assert_eq!(refused.json()["state"], "Refused", "{}", refused.text());
