@@ -24,6 +24,7 @@ use crate::{
     CrashPoint, EngineAddress, ErrorKind, StoreError, StoreOptions,
     buckets::BucketCache,
     cache::Cache,
+    changing::Changing,
     engine::{Lanes, Meta},
     memory::Memory,
     readers::Readers,
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) cache: Cache,
     pub(crate) readers: Readers,
     pub(crate) uploads: Uploads,
+    pub(crate) changing: Changing,
     pub(crate) memory: Memory,
     pub(crate) buckets: BucketCache,
     /// Records whose last-access hour is out of date.
@@ -77,6 +79,7 @@ impl Inner {
             readers: Readers::new(Arc::clone(&wake)),
             uploads: Uploads::new(Arc::clone(&wake)),
             memory: Memory::default(),
+            changing: Changing::default(),
             buckets: BucketCache::default(),
             touched: Mutex::default(),
             draining: AtomicBool::new(false),

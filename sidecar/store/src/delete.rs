@@ -43,16 +43,19 @@ impl Inner {
                 Some(head) => head.generation.0.to_vec(),
                 None => b"any".to_vec(),
             };
+            let change = self.changing.begin(&target.cache_key);
             match self.delete_record(&target, &want).await? {
-                Deleted::Changed => {}
+                Deleted::Changed => change.acknowledged(),
                 Deleted::Absent => {
                     self.authority.acknowledged(&tenure).await?;
+                    change.acknowledged();
                     return Ok(DeleteOutcome { existed: false });
                 }
                 Deleted::Done(doomed) => {
                     let acknowledged = self.authority.acknowledged(&tenure);
                     let (acknowledged, ()) = tokio::join!(acknowledged, self.free_or_leave(doomed));
                     acknowledged?;
+                    change.acknowledged();
                     return Ok(DeleteOutcome { existed: true });
                 }
             }

@@ -68,7 +68,7 @@ impl Inner {
                 }
                 first => first?,
             };
-            self.authority.may_read(&tenure).await?;
+            self.may_answer(&target, &tenure).await?;
             let remaining = range.end - range.start;
             let rest = stream::unfold(source, |mut source| async move {
                 match source.next().await {
@@ -98,7 +98,7 @@ impl Inner {
             },
         };
         conditions(&request.conditions, &meta)?;
-        self.authority.may_read(&tenure).await?;
+        self.may_answer(&target, &tenure).await?;
         Ok(meta)
     }
 
@@ -195,10 +195,16 @@ impl Inner {
         Ok(Some(entry))
     }
 
+    /// The read rule: we still own the object, and no failover can take back what was read of it.
+    async fn may_answer(&self, target: &Target, tenure: &Tenure) -> Result<(), StoreError> {
+        self.changing.settled(&target.cache_key, &self.authority, tenure).await?;
+        Ok(self.authority.may_read(tenure).await?)
+    }
+
     /// Nothing there: is it the object or the bucket that is missing?
     async fn absent(&self, target: &Target, tenure: &Tenure) -> StoreError {
-        if let Err(withheld) = self.authority.may_read(tenure).await {
-            return withheld.into();
+        if let Err(error) = self.may_answer(target, tenure).await {
+            return error;
         }
         match self.bucket(&target.bucket, false).await {
             Ok(_) => target.not_found(),

@@ -5,6 +5,7 @@ mod api;
 mod body;
 mod buckets;
 mod cache;
+mod changing;
 mod commit;
 mod context;
 mod delete;

@@ -93,6 +93,7 @@ impl Inner {
             }
         }
         if let Some(tenure) = self.authority.tenure() {
+            self.changing.all_settled(&self.authority, &tenure).await?;
             self.authority.may_read(&tenure).await?;
         }
         let next = last.filter(|_| truncated).map(|last| last.cursor().token());

@@ -167,6 +167,8 @@ where
 
 impl Upload {
     async fn complete(mut self, step: Step) -> Result<PutOutcome, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let change = inner.changing.begin(&self.target.cache_key);
         let done = match step {
             Step::Small(piece, sums) if piece.len as usize <= INLINE_BYTES_MAX => {
                 self.put_inline(piece, sums).await
@@ -175,8 +177,18 @@ impl Upload {
             Step::Large(large) => self.commit_large(&large).await,
         };
         match done {
-            Ok((head, old)) => self.finish(&head, old).await,
-            Err(error) => Err(self.give_up(error).await),
+            Ok((head, old)) => {
+                let outcome = self.finish(&head, old).await?;
+                change.acknowledged();
+                Ok(outcome)
+            }
+            Err(error) => {
+                // Only an engine that did not answer may have done it all the same.
+                if !matches!(error.kind, ErrorKind::EngineDown | ErrorKind::Protocol | ErrorKind::Withheld) {
+                    change.acknowledged();
+                }
+                Err(self.give_up(error).await)
+            }
         }
     }
 
