@@ -18,10 +18,18 @@ use crate::{
     metrics::{counter, gauge},
 };
 
-static TAKEN: LazyLock<IntCounter> =
-    LazyLock::new(|| counter("blobstore_sidecar_pool_taken_total", "Buffers leased from the pool."));
-static RETURNED: LazyLock<IntCounter> =
-    LazyLock::new(|| counter("blobstore_sidecar_pool_returned_total", "Buffers given back to the pool."));
+static TAKEN: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "blobstore_sidecar_pool_taken_total",
+        "Buffers taken by requests: leased, or still read when a cache let go.",
+    )
+});
+static RETURNED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "blobstore_sidecar_pool_returned_total",
+        "Buffers that requests are done with: given back, or kept by a cache.",
+    )
+});
 static KEPT: LazyLock<IntGauge> =
     LazyLock::new(|| gauge("blobstore_sidecar_pool_kept", "Leased buffers that a cache owns for now."));
 static OUTSTANDING: LazyLock<IntGauge> = LazyLock::new(|| {
@@ -191,6 +199,7 @@ impl LeaseState {
         if let Mode::Outstanding { id, .. } = &old {
             self.pool.lock().leases.remove(id);
             OUTSTANDING.dec();
+            RETURNED.inc();
             self.pool.kept.fetch_add(1, Ordering::Relaxed);
             KEPT.inc();
         }
@@ -203,6 +212,7 @@ impl LeaseState {
             self.pool.kept.fetch_sub(1, Ordering::Relaxed);
             KEPT.dec();
             OUTSTANDING.inc();
+            TAKEN.inc();
             let id = self.pool.lock().enter("evicted");
             *mode = Mode::Outstanding { id, permit: Some(budget.force(size(self.capacity))) };
         }
@@ -217,6 +227,7 @@ impl LeaseState {
             Mode::Outstanding { id, .. } => {
                 self.pool.lock().leases.remove(&id);
                 OUTSTANDING.dec();
+                RETURNED.inc();
             }
             Mode::Kept => {
                 self.pool.kept.fetch_sub(1, Ordering::Relaxed);
@@ -225,7 +236,6 @@ impl LeaseState {
             Mode::Returned => return,
         }
         self.pool.returned.fetch_add(1, Ordering::Relaxed);
-        RETURNED.inc();
     }
 }
 

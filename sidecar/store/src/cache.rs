@@ -284,7 +284,8 @@ impl Cache {
     }
 
     fn let_go(&self, entry: Entry, reason: &'static str) {
-        self.bytes.fetch_sub(entry.weight, Ordering::Relaxed);
+        let before = self.bytes.fetch_sub(entry.weight, Ordering::Relaxed);
+        CACHE_BYTES.set(i64::try_from(before.saturating_sub(entry.weight)).unwrap_or(i64::MAX));
         {
             let mut shares = self.shares();
             if let Some(share) = shares.get_mut(&entry.bucket) {
