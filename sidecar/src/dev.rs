@@ -94,7 +94,7 @@ pub async fn run(args: DevArgs, log: LogFilter) -> Result<(), DevError> {
         config: HygieneConfig::default(),
         engine_limit_bytes: args.maxmemory,
     };
-    let hygiene = Hygiene::start(hygiene, ledger, Arc::new(ShellHooks(Arc::clone(&shell))));
+    let hygiene = Hygiene::start(hygiene, ledger, Arc::new(ShellHooks::new(Arc::clone(&shell))));
     let control = Arc::new(DevControl::new(authority, hygiene));
     let running = ports::start(
         Arc::clone(&shell),

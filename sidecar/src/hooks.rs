@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blobstore_sidecar_core::hygiene::sample::{CacheFigures, PoolFigures};
-use blobstore_sidecar_hygiene::{Trimmable, Trimmed};
+use blobstore_sidecar_hygiene::{StoreHooks, Trimmable, Trimmed};
 use blobstore_sidecar_runtime::tasks;
 
 use crate::metrics::{CONNECTIONS_CLOSED, CONNECTIONS_OPENED, IN_FLIGHT};
@@ -17,7 +17,10 @@ const PORTS: &[&str] = &["client", "admin", "peer"];
 
 /// The shell as hygiene sees it.
 #[derive(Debug)]
-pub struct ShellHooks(pub Arc<Shell>);
+pub struct ShellHooks {
+    store: StoreHooks,
+    shell: Arc<Shell>,
+}
 
 fn open_connections() -> u64 {
     let count = |port: &&str| {
@@ -27,46 +30,32 @@ fn open_connections() -> u64 {
     PORTS.iter().map(count).sum()
 }
 
+impl ShellHooks {
+    pub fn new(shell: Arc<Shell>) -> Self {
+        Self { store: StoreHooks::new(shell.store.clone(), None), shell }
+    }
+}
+
 impl Trimmable for ShellHooks {
     fn pool(&self) -> Option<PoolFigures> {
-        let stats = self.0.store.pool().stats();
-        let oldest = self.0.store.pool().oldest();
-        Some(PoolFigures {
-            taken: stats.taken,
-            returned: stats.returned,
-            // What a cache keeps has been taken and not returned either.
-            outstanding: stats.outstanding.saturating_add(stats.kept),
-            outstanding_bytes: self.0.store.budget().used(),
-            oldest_lease_seconds: oldest.as_ref().map_or(0, |lease| lease.age.as_secs()),
-            oldest_lease: oldest.map_or_else(|| "none".to_owned(), |lease| lease.name.to_owned()),
-        })
+        self.store.pool()
     }
 
     fn caches(&self) -> Vec<CacheFigures> {
-        let stats = self.0.store.cache_stats();
-        vec![CacheFigures {
-            name: "chunks".to_owned(),
-            bytes: stats.bytes,
-            bytes_max: stats.bytes_max,
-            inserted: stats.inserted,
-            removed: stats.evicted,
-            entries: stats.entries,
-        }]
+        self.store.caches()
     }
 
     /// Each open connection explains one task, each request one more (a commit or a delete outlives its client).
     fn expected_tasks(&self) -> Option<u64> {
         let requests = u64::try_from(IN_FLIGHT.get()).unwrap_or(0);
-        let peers = (self.0.peering.clients().count() as u64).saturating_mul(PEER_CONNECTIONS_MAX);
+        let peers = (self.shell.peering.clients().count() as u64).saturating_mul(PEER_CONNECTIONS_MAX);
         let peers = peers.min(alive("peer_connection"));
         Some(FIXED_TASKS_MAX + open_connections() + requests + peers)
     }
 
     fn trim(&self, percent: u32) -> Trimmed {
-        let held = self.0.store.cache_stats().bytes;
-        let cached = self.0.store.trim_cache(held / 100 * u64::from(percent.min(100)));
-        let idle = self.0.store.trim_idle();
-        Trimmed { bytes: cached.saturating_add(idle), handles: self.0.peering.clients().trim_idle() }
+        let trimmed = self.store.trim(percent);
+        Trimmed { handles: self.shell.peering.clients().trim_idle(), ..trimmed }
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Busy(Arc<State>);
 struct State {
     /// A request is being answered.
     busy: AtomicBool,
+    /// Requests so far: a header that was arriving under another count has arrived.
+    requests: AtomicU64,
     /// A request's body was dropped before its end.
     unread: AtomicBool,
 }
@@ -30,6 +32,7 @@ struct State {
 impl Busy {
     /// Marks the connection busy until the returned guard is dropped.
     pub fn enter(&self) -> BusyGuard {
+        self.0.requests.fetch_add(1, Ordering::AcqRel);
         self.0.busy.store(true, Ordering::Release);
         BusyGuard(self.clone())
     }
@@ -45,6 +48,10 @@ impl Busy {
 
     fn is(&self) -> bool {
         self.0.busy.load(Ordering::Acquire)
+    }
+
+    fn requests(&self) -> u64 {
+        self.0.requests.load(Ordering::Acquire)
     }
 }
 
@@ -88,8 +95,8 @@ pub struct GuardedStream {
     stream: TcpStream,
     busy: Busy,
     patience: Patience,
-    /// Some while a header is arriving.
-    header_since: Option<Instant>,
+    /// Some while a header is arriving: since when, and behind how many requests.
+    header_since: Option<(Instant, u64)>,
     header: Deadline,
     stalled: Deadline,
 }
@@ -108,8 +115,9 @@ impl GuardedStream {
 
     /// Fails when the header that is arriving takes too long; `cx` is woken at the deadline.
     fn poll_header(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let Some(since) = self.header_since else { return Ok(()) };
-        if self.busy.is() {
+        let Some((since, requests)) = self.header_since else { return Ok(()) };
+        // hyper does not read while it answers, so the answer may have come and gone since the last look.
+        if requests != self.busy.requests() {
             self.header_since = None;
             self.header.clear();
             return Ok(());
@@ -140,7 +148,7 @@ impl AsyncRead for GuardedStream {
         let before = buf.filled().len();
         let poll = Pin::new(&mut this.stream).poll_read(cx, buf);
         if poll.is_ready() && buf.filled().len() > before && this.header_since.is_none() && !this.busy.is() {
-            this.header_since = Some(Instant::now());
+            this.header_since = Some((Instant::now(), this.busy.requests()));
         }
         poll
     }

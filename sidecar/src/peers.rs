@@ -232,3 +232,32 @@ impl Peers for Peering {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use blobstore_sidecar_runtime::authority::{Alone, Tenure};
+
+    use super::*;
+
+    /// R002-1: a thousand peers leave at most a hundred handles, and an answer in hand keeps its own alive.
+    #[tokio::test]
+    async fn a_thousand_peers_leave_a_hundred_handles() {
+        let authority = Arc::new(Alone(Tenure { epoch: 1, run_id: "r".into() }));
+        let config = PeeringConfig {
+            pod: "p".to_owned(),
+            token: "t".to_owned(),
+            partitions: 4,
+            clients: &ClientsConfig::default(),
+            limits: &LimitsConfig::default(),
+        };
+        let peering = Peering::new(config, authority);
+        let now = Instant::now();
+        let held = peering.handle("198.18.0.1:9002", now);
+        for peer in 0..1_000 {
+            let _ = peering.handle(&format!("198.18.{}.{}:9002", peer / 250 + 1, peer % 250), now);
+        }
+        assert_eq!(peering.clients().count(), 100);
+        assert_eq!(Arc::strong_count(&held), 1, "evicted, and alive in our hands");
+        assert_eq!(peering.owners(), Owners { here: vec![0, 1, 2, 3], ..Owners::default() });
+    }
+}

@@ -124,7 +124,7 @@ fn hygiene(pod: &PodConfig, ledger: Arc<Ledger>, shell: &Arc<Shell>) -> Hygiene 
         config: pod.config.hygiene.clone(),
         engine_limit_bytes: pod.engine_memory_limit,
     };
-    Hygiene::start(options, ledger, Arc::new(ShellHooks(Arc::clone(shell))))
+    Hygiene::start(options, ledger, Arc::new(ShellHooks::new(Arc::clone(shell))))
 }
 
 fn shell(pod: &PodConfig, shard: &ShardHandle, users: Users, ledger: Arc<Ledger>) -> Arc<Shell> {

@@ -34,9 +34,18 @@ fn slow_headers_slow_bodies_and_slow_readers_are_cut() {
     let big = pattern(16 * MIB, 4);
     assert_status(&dev.client.put("/slow/big", &big), 200, "a big object");
 
+    // Idle between requests is not slow: this one is used again after the others were cut.
+    let mut kept = Connection::open(dev.client.address).expect("connect");
+    let small = [("authorization", bearer.as_str()), ("range", "bytes=0-9")];
+    kept.head("GET", "/slow/big", &small).expect("a header");
+    assert_status(&kept.read_answer(false).expect("an answer"), 206, "a kept connection");
+
     let mut header = Connection::open(dev.client.address).expect("connect");
     header.write(b"GET /slow/big HTTP/1.1\r\nhost").expect("half a header");
     assert!(header.closed(), "a header that never ends");
+
+    kept.head("GET", "/slow/big", &small).expect("a header");
+    assert_status(&kept.read_answer(false).expect("an answer"), 206, "the kept connection again");
 
     let mut body = Connection::open(dev.client.address).expect("connect");
     body.head("PUT", "/slow/never", &[("authorization", &bearer), ("content-length", "1000000")])
