@@ -50,7 +50,13 @@ fn gone(observed: &Observed, primary: &Member, now: Timestamp) -> bool {
     if pod.run_id().is_some_and(|run| run != primary.run_id) {
         return true;
     }
-    !pod.ready && pod.ready_since.is_some_and(|since| older(since, now))
+    // Its sidecar's own word counts for more than a readiness probe that has not come round yet: right after a
+    // change of primary every pod of the shard may be unready.
+    !serves(pod) && !pod.ready && pod.ready_since.is_some_and(|since| older(since, now))
+}
+
+fn serves(pod: &PodSeen) -> bool {
+    pod.topology.present().is_some_and(|topology| topology.state == ShardState::Primary)
 }
 
 fn somebody_acts(observed: &Observed, shard: u32) -> bool {

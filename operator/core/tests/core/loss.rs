@@ -62,6 +62,18 @@ fn a_healthy_or_merely_slow_primary_is_left_alone() {
 }
 
 #[test]
+fn a_primary_that_says_it_serves_is_not_gone_before_its_probe_came_round() {
+    let (store, mut observed) = world("");
+    for pod in &mut observed.pods {
+        pod.ready = false;
+        pod.ready_since = Some(at(-60));
+    }
+    assert!(promoted(&store, &observed).is_empty());
+    topology(&mut observed.pods[0]).state = ShardState::EngineDown;
+    assert_eq!(promoted(&store, &observed), ["media-0-1"]);
+}
+
+#[test]
 fn a_lost_node_and_a_restarted_engine_count_as_gone() {
     let (store, mut observed) = world("");
     observed.nodes_lost.insert("node-0".to_owned());

@@ -9,7 +9,7 @@ use futures::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::MicroTime};
 use kube::{
     Api, Client, Error,
     api::{PostParams, WatchEvent, WatchParams},
@@ -65,6 +65,8 @@ fn with_record(mut lease: Lease, record: &ShardRecord) -> Result<Lease, serde_js
     lease.metadata.managed_fields = None;
     let spec = lease.spec.get_or_insert_default();
     spec.holder_identity = record.primary.as_ref().map(|primary| primary.pod.clone());
+    // The operator stands back while a record is young.
+    spec.renew_time = Some(MicroTime(jiff::Timestamp::now()));
     spec.lease_transitions = Some(i32::try_from(record.epoch).unwrap_or(i32::MAX));
     Ok(lease)
 }
