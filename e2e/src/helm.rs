@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::{
     cluster::Cluster,
@@ -14,6 +15,9 @@ pub const RELEASE: &str = "blobstore";
 pub const NAMESPACE: &str = "blobstore-system";
 /// The chart's own wait for the operator; ready in 2 s once its image is there.
 const TIMEOUT: &str = "120s";
+
+/// Once per program: an upgrade restarts nothing, but two at once refuse each other.
+static INSTALLED: OnceCell<()> = OnceCell::const_new();
 
 pub fn chart() -> PathBuf {
     paths::clone_root().join("charts/blobstore")
@@ -32,10 +36,25 @@ pub async fn install(cluster: &Cluster, more: &Value) -> Result<()> {
     Ok(())
 }
 
+/// The release as tests of stores want it, webhook included; the first of them in a program installs it.
+pub async fn installed(cluster: &Cluster) -> Result<()> {
+    let values = json!({ "webhook": { "enabled": true } });
+    INSTALLED.get_or_try_init(|| install(cluster, &values)).await.copied()
+}
+
 pub async fn uninstall(cluster: &Cluster) -> Result<()> {
     let names = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found"];
     helm(cluster, &[names.as_slice(), &["--wait", "--timeout", TIMEOUT]].concat()).await?;
     Ok(())
+}
+
+/// The chart's alert rules, as Prometheus loads them.
+pub async fn alert_rules(cluster: &Cluster) -> Result<Value> {
+    let chart = chart().display().to_string();
+    let what = ["--set", "monitoring.rules.enabled=true", "--show-only", "templates/prometheusrule.yaml"];
+    let text = helm(cluster, &[&["template", RELEASE, &chart], what.as_slice()].concat()).await?;
+    let resource: Value = serde_yaml_ng::from_str(&text).map_err(Error::other("read the chart's rules"))?;
+    Ok(resource["spec"].clone())
 }
 
 /// Any Helm command against this cluster.

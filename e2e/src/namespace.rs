@@ -15,7 +15,7 @@ use crate::{
     cluster::Cluster,
     diagnose,
     error::{Error, Result},
-    progress,
+    helm, progress,
     wait::{self, Seen},
 };
 
@@ -79,6 +79,33 @@ where
 {
     let _alone = CLUSTER_IN_USE.write().await;
     run(name, test).await
+}
+
+/// As `with`, with the operator at work.
+pub async fn with_operator<F, Fut>(name: &str, test: F) -> Result<()>
+where
+    F: FnOnce(Scope) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<()>> + Send + 'static,
+{
+    with(name, |scope| operated(scope, test)).await
+}
+
+/// As `with_cluster_alone`, with the operator at work.
+pub async fn with_operator_alone<F, Fut>(name: &str, test: F) -> Result<()>
+where
+    F: FnOnce(Scope) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<()>> + Send + 'static,
+{
+    with_cluster_alone(name, |scope| operated(scope, test)).await
+}
+
+async fn operated<F, Fut>(scope: Scope, test: F) -> Result<()>
+where
+    F: FnOnce(Scope) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<()>> + Send + 'static,
+{
+    helm::installed(&scope.cluster).await?;
+    test(scope).await
 }
 
 async fn run<F, Fut>(name: &str, test: F) -> Result<()>

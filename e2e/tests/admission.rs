@@ -78,7 +78,7 @@ fn wrong_when_changed() -> Vec<(&'static str, Value)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rule_of_the_schema_refuses_with_its_own_sentence() {
-    namespace::with("rules", |scope| async move {
+    namespace::with_operator("rules", |scope| async move {
         let held = resource(
             "held",
             &[
