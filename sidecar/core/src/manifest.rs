@@ -107,9 +107,35 @@ pub fn crc64(bytes: &[u8]) -> u64 {
     crc_fast::checksum(CrcAlgorithm::Crc64Nvme, bytes)
 }
 
-/// The CRC64-NVME of two neighbouring runs of bytes from those of each.
+/// The polynomial of CRC64-NVME, lowest power in the highest bit, as the CRC itself is kept.
+const CRC64_POLYNOMIAL: u64 = 0xAD93_D235_94C9_3659_u64.reverse_bits();
+
+/// The CRC64-NVME of two neighbouring runs of bytes from those of each. Multiplies by x^(8 len) modulo the
+/// polynomial, a few microseconds; crc-fast's own way squares matrices, which took half the CPU time of a PUT.
 pub fn crc64_joined(first: u64, second: u64, second_len: u64) -> u64 {
-    crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, first, second, second_len)
+    let mut shifted = first;
+    // x^8: one byte. Squared, it stands for twice as many.
+    let mut power = 1 << 55;
+    let mut left = second_len;
+    while left > 0 && shifted != 0 {
+        if left & 1 == 1 {
+            shifted = crc64_product(shifted, power);
+        }
+        power = crc64_product(power, power);
+        left >>= 1;
+    }
+    shifted ^ second
+}
+
+/// a times b modulo the polynomial.
+fn crc64_product(a: u64, mut b: u64) -> u64 {
+    let mut product = 0;
+    for bit in (0..64).rev() {
+        // Masks instead of branches: the bits are as good as random.
+        product ^= b & ((a >> bit) & 1).wrapping_neg();
+        b = (b >> 1) ^ (CRC64_POLYNOMIAL & (b & 1).wrapping_neg());
+    }
+    product
 }
 
 #[cfg(test)]
@@ -151,6 +177,12 @@ mod tests {
         #[test]
         fn foreign_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(Manifest::decode(&bytes), Err(ManifestError));
+        }
+
+        #[test]
+        fn joining_agrees_with_the_slow_way(first: u64, second: u64, len in 0_u64..1 << 40) {
+            let slow = crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, first, second, len);
+            prop_assert_eq!(crc64_joined(first, second, len), slow);
         }
 
         #[test]
