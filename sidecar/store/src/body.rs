@@ -190,7 +190,10 @@ where
         if self.piece.permit.is_none() {
             let left = self.limits.declared.map_or(u64::MAX, |declared| declared.saturating_sub(self.total));
             let wanted = left.min(u64::from(CHUNK_BYTES));
-            let permit = self.budget.permit(wanted, self.limits.permit_wait).await;
+            // Admission is short. Once the client sends, waiting is only backpressure: to give up in the middle
+            // would throw away what the pod has already worked for.
+            let wait = if self.total == 0 { self.limits.permit_wait } else { self.limits.idle };
+            let permit = self.budget.permit(wanted, wait).await;
             self.piece.permit = Some(permit.map_err(|error| {
                 StoreError::new(ErrorKind::Busy, "too many bytes are in flight: retry in a moment")
                     .caused_by(error)

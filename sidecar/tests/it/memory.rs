@@ -16,24 +16,24 @@ const CONCURRENT: usize = 100;
 const ONE_MAX: u64 = 8 * MIB;
 const HUNDRED_MAX: u64 = 128 * MIB;
 
+/// A full pod answers 503 before it reads: try again, as the header says. What it has begun to read it keeps.
 fn put(dev: &Dev, path: &str, body: &[u8]) {
-    let mut connection = Connection::open(dev.client.address).expect("connect");
     let (bearer, length) = (dev.client.bearer(), body.len().to_string());
-    // A full pod answers 503 before it reads: try again, as the header says.
-    let mut answer = None;
+    let headers =
+        [("authorization", bearer.as_str()), ("content-length", &length), ("expect", "100-continue")];
     wait_for("the upload is taken", || {
-        connection = Connection::open(dev.client.address).expect("connect");
-        let headers =
-            [("authorization", bearer.as_str()), ("content-length", &length), ("expect", "100-continue")];
+        let mut connection = Connection::open(dev.client.address).expect("connect");
         connection.head("PUT", path, &headers).expect("a header");
         let first = connection.read_head().expect("an answer");
-        if first.status == 100 {
-            connection.write(body).expect("the body");
-            answer = Some(connection.read_answer(false).expect("an answer"));
+        if first.status != 100 {
+            assert_status(&first, 503, path);
+            return false;
         }
-        first.status == 100
+        let sent = connection.write(body);
+        let answer = connection.read_answer(false).expect("an answer");
+        assert_status(&answer, 200, &format!("{path}, body {sent:?}"));
+        true
     });
-    assert_status(&answer.expect("an answer"), 200, path);
 }
 
 fn get(dev: &Dev, path: &str, body: &[u8]) {

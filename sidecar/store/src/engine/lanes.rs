@@ -86,7 +86,12 @@ impl Lanes {
 
     /// An idle lane, or a new one. Waits while all are in use.
     pub(crate) async fn take(&self) -> Result<LaneLease, StoreError> {
-        let permit = self.permit().await?;
+        self.take_within(self.0.wait).await
+    }
+
+    /// As [`Lanes::take`], with a patience of the caller's own: an upload that is let in waits its turn.
+    pub(crate) async fn take_within(&self, wait: Duration) -> Result<LaneLease, StoreError> {
+        let permit = self.permit(wait).await?;
         let lane = match self.idle_lane() {
             Some(lane) => lane,
             None => {
@@ -110,8 +115,8 @@ impl Lanes {
         place
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {
-        let until = Instant::now() + self.0.wait;
+    async fn permit(&self, wait: Duration) -> Result<OwnedSemaphorePermit, StoreError> {
+        let until = Instant::now() + wait;
         loop {
             let permit = Arc::clone(&self.0.permits).acquire_owned();
             if let Ok(Ok(permit)) = tokio::time::timeout(PARKED_MAX, permit).await {

@@ -327,7 +327,11 @@ impl Upload {
     async fn lane<'s>(&self, sender: &'s mut Sender) -> Result<&'s mut LaneLease, StoreError> {
         let lane = match sender.lane.take() {
             Some(lane) => lane,
-            None => self.inner.write_lanes.take().await?,
+            None => {
+                // The client already sends: waiting is backpressure, and giving up would waste what it sent.
+                let patience = Duration::from_secs(self.inner.options.limits.body_idle_seconds);
+                self.inner.write_lanes.take_within(patience).await?
+            }
         };
         let run_id = sender.run_id.get_or_insert_with(|| Arc::clone(lane.run_id()));
         if run_id != lane.run_id() {
