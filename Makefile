@@ -3,7 +3,9 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Compiled crates outlive the clone, as the cluster's programs do: a second clone builds in a fraction of the time.
+export CARGO_TARGET_DIR ?= $(or $(BLOBSTORE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/blobstore-e2e)/cargo
+TARGET := $(CARGO_TARGET_DIR)
 E2E := cargo run --quiet --locked -p blobstore-e2e --
 
 .PHONY: help setup cluster-up cluster-down cluster-status images demo test test-unit test-e2e bench soak lint
