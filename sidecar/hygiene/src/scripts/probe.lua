@@ -1,6 +1,8 @@
 #!lua flags=allow-oom
 -- Writes one shape, measures what it costs, removes it: atomic, so that nobody else's bytes are in the answer.
 -- KEYS any key of the slot to use; ARGV 1 tag, 2 form, 3 count, 4 length of value or member, 5 length of names
+-- Propagation to replicas and file would cost memory of its own while the script runs, and nothing of it stays.
+redis.set_repl(redis.REPL_NONE)
 local tag, form, count, len, name_len = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local function name(i)
   local head = 'probe:{' .. tag .. '}:'

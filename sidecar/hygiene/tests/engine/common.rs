@@ -34,18 +34,23 @@ impl Drop for Engine {
 
 impl Engine {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// `options`: pairs for the command line.
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
         // The bus needs a port of its own even when the engine listens on a socket only; a free one may be taken
         // between our look and the engine's start.
         let mut started = None;
         for _ in 0..STARTS_MAX {
             if started.is_none() {
-                started = Self::attempt().await;
+                started = Self::attempt(options).await;
             }
         }
         started.expect("one of the attempts starts an engine").form().await
     }
 
-    async fn attempt() -> Option<Self> {
+    async fn attempt(options: &[&str]) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a folder");
         let socket = dir.path().join("engine.sock");
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
@@ -56,6 +61,7 @@ impl Engine {
             .arg(&socket)
             .arg("--dir")
             .arg(dir.path())
+            .args(options)
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server on the PATH");
@@ -113,7 +119,7 @@ impl Engine {
     }
 
     pub(crate) async fn memory(&mut self, name: &str) -> u64 {
-        let info: String = self.run(cmd("INFO").arg("memory")).await;
+        let info: String = self.run(cmd("INFO").arg("everything")).await;
         let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.and_then(|text| text.trim().parse().ok()).expect("a figure")
     }

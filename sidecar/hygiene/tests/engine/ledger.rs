@@ -90,3 +90,15 @@ async fn the_model_explains_every_shape_and_an_audit_finds_the_same() {
     assert!(rebuilt.audit.passes > 0, "{:#?}", rebuilt.audit);
     check(&rebuilt, "rebuilt by an audit pass");
 }
+
+/// What a write costs on its way to a replica or a file is no part of what its key costs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_propagates_its_writes_is_calibrated_alike_and_propagates_no_probe() {
+    let mut engine = Engine::start_with(&["--appendonly", "yes"]).await;
+    let ledger = Arc::new(Ledger::new());
+    let hygiene = hygiene(&engine, &ledger, config());
+    settled(&hygiene).await;
+    let written = engine.memory("aof_current_size").await;
+    let base = engine.memory("aof_base_size").await;
+    assert_eq!(written, base, "no probe is in the file");
+}
