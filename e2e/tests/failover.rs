@@ -1,0 +1,239 @@
+//! Nothing acknowledged is lost or altered, whatever is killed under load; what memory alone cannot keep is
+//! reported as lost. Every stage prints its longest pause.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use ::kube::ResourceExt;
+use blobstore_e2e::{
+    client,
+    error::{Error, Result},
+    fault,
+    http::Contents,
+    load::{Load, Plan, Report},
+    namespace,
+    payload::Payload,
+    progress,
+    store::{self, Store},
+    wait::{self, Seen},
+};
+use blobstore_operator_api::status::ShardStatus;
+use k8s_openapi::api::core::v1::Pod;
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+const READY_LIMIT: Duration = Duration::from_secs(180);
+/// Writes before a fault, so that it meets a running load, and after it, so that they have resumed.
+const WRITES: u64 = 200;
+/// From the fault to the next acknowledged writes: pauses of seconds, on a machine that compiles.
+const RESUME_LIMIT: Duration = Duration::from_secs(120);
+/// With a log, what was acknowledged within the last fsync period (one second, two when the disk is late) may go
+/// with the power.
+const LOG_WINDOW: Duration = Duration::from_secs(2);
+/// As the kernel names it: 15 characters.
+const SIDECAR: &str = "blobstore-sideca";
+/// How long the API server is away; a soak takes the two minutes of the promise.
+const API_AWAY: &str = "E2E_API_AWAY_SECONDS";
+const API_AWAY_DEFAULT: u64 = 45;
+
+/// 8 writers over few keys: every size is overwritten again and again, and three stages fit into one engine.
+fn plan(bucket: &str) -> Plan {
+    Plan { bucket: bucket.to_owned(), keys_per_writer: 12, ..Plan::default() }
+}
+
+async fn ready(scope: &namespace::Scope, name: &str, spec: &serde_json::Value) -> Result<Store> {
+    let store = Store::create(scope, name, spec).await?;
+    store.wait_ready(READY_LIMIT).await?;
+    store.wait_redundant(READY_LIMIT).await?;
+    Ok(store)
+}
+
+/// Load, fault, load again, all copies back, everything read.
+async fn stage(store: &Store, name: &str, fault: impl Future<Output = Result<()>>) -> Result<Report> {
+    let load = Load::of(store, plan(name)).await?;
+    load.wait_writes(WRITES, RESUME_LIMIT).await?;
+    fault.await?;
+    load.wait_writes(WRITES, RESUME_LIMIT).await?;
+    let back = store.wait_redundant(READY_LIMIT).await?;
+    let report = load.finish().await?;
+    report.show(&format!("{name} (all copies back {:.1} s later)", back.as_secs_f64()));
+    report.check()?;
+    Ok(report)
+}
+
+async fn shard(store: &Store) -> Result<ShardStatus> {
+    let status = store.resource().await?.status.unwrap_or_default();
+    status.shards.into_iter().next().ok_or_else(|| Error::Wrong("the status shows no shard".to_owned()))
+}
+
+fn restarts(pod: &Pod, container: &str) -> i32 {
+    let status = pod.status.clone().unwrap_or_default();
+    let all = status.container_statuses.into_iter().chain(status.init_container_statuses).flatten();
+    all.filter(|one| one.name == container).map(|one| one.restart_count).sum()
+}
+
+async fn wait_pod(store: &Store, name: &str, what: &str, is_so: impl Fn(&Pod) -> bool) -> Result<()> {
+    wait::until(format!("{name} {what}"), READY_LIMIT, || async {
+        let pod = store.scope.pods().get(name).await.map_err(Error::kube(format!("get {name}")))?;
+        Ok(Seen::when(is_so(&pod), (), || format!("{:?}", pod.status)))
+    })
+    .await
+}
+
+/// Kills a process of the primary and waits until its container was restarted.
+async fn kill_in_primary(store: &Store, container: &str, program: &str) -> Result<()> {
+    let name = store.primary(0).await?;
+    let before = store.scope.pods().get(&name).await.map_err(Error::kube("get the primary"))?;
+    fault::signal(&store.scope, &name, container, program, Signal::SIGKILL).await?;
+    wait_pod(store, &name, "was restarted", |pod| restarts(pod, container) > restarts(&before, container))
+        .await
+}
+
+async fn delete_primary(store: &Store) -> Result<()> {
+    let name = store.primary(0).await?;
+    let before = store.scope.pods().get(&name).await.map_err(Error::kube("get the primary"))?.uid();
+    fault::delete_pod_now(&store.scope, &name).await?;
+    wait_pod(store, &name, "is another pod", |pod| pod.uid() != before).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_primary_loses_nothing_acknowledged() {
+    namespace::with_operator("failover", |scope| async move {
+        let store = ready(&scope, "fail", &store::spec(1, 1)).await?;
+        let first = shard(&store).await?;
+        stage(&store, "pod-deleted", delete_primary(&store)).await?;
+        let second = shard(&store).await?;
+        assert!(second.epoch > first.epoch && second.primary != first.primary, "{first:?} {second:?}");
+        stage(&store, "engine-killed", kill_in_primary(&store, "engine", "redis-server")).await?;
+        stage(&store, "sidecar-killed", kill_in_primary(&store, "sidecar", SIDECAR)).await?;
+        let last = shard(&store).await?;
+        assert_eq!(last.losses, 0, "no data was lost: {last:?}");
+        Ok(())
+    })
+    .await
+    .expect("failover without a loss");
+}
+
+async fn delete_all_pods(store: &Store) -> Result<()> {
+    let pods = store.pods().await?;
+    let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
+    let deletes = names.iter().map(|name| fault::delete_pod_now(&store.scope, name));
+    futures::future::try_join_all(deletes).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn store_in_memory_says_that_it_lost_its_data_and_serves_again() {
+    namespace::with_operator("lost", |scope| async move {
+        let store = ready(&scope, "lost", &store::spec(1, 1)).await?;
+        store.make_bucket("before").await?;
+        let (http, urls) = (store.http().await?, store.urls().await?);
+        let payload = Payload { seed: 3, size: 1_000_000 };
+        let put = http.put(&format!("{}/before/blob", urls[0]), Contents::Payload(payload)).await?;
+        assert!(put.status.is_success(), "PUT answered {}", put.status);
+        let start = Instant::now();
+        delete_all_pods(&store).await?;
+        let lost = store.wait_condition("DataLost", "True", READY_LIMIT).await?;
+        let reported = start.elapsed().as_secs_f64();
+        store.wait_ready(READY_LIMIT).await?;
+        let served = start.elapsed().as_secs_f64();
+        progress::say(&format!(
+            "all pods killed: DataLost after {reported:.1} s, Ready after {served:.1} s: {lost}"
+        ));
+        let status = wait::until("the loss is counted", READY_LIMIT, || async {
+            let status = shard(&store).await?;
+            Ok(Seen::when(status.losses == 1, status.clone(), || format!("{status:?}")))
+        })
+        .await?;
+        assert!(status.lost_at.is_some(), "{status:?}");
+        let load = Load::of(&store, plan("after")).await?;
+        load.wait_writes(WRITES, RESUME_LIMIT).await?;
+        load.finish().await?.check()
+    })
+    .await
+    .expect("a loss that is told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn store_with_a_log_comes_back_with_everything_up_to_the_documented_second() {
+    namespace::with_operator("log", |scope| async move {
+        let mut spec = store::spec(1, 1);
+        spec["persistence"] = json!("Aof");
+        spec["storage"] = json!({ "size": "1Gi" });
+        let store = ready(&scope, "log", &spec).await?;
+        let load = Load::of(&store, plan("log")).await?;
+        load.wait_writes(WRITES, RESUME_LIMIT).await?;
+        let kill = Instant::now();
+        load.excuse(kill - LOG_WINDOW..=kill);
+        delete_all_pods(&store).await?;
+        // Until the last process of the old pods has ended, it may go on to acknowledge.
+        load.excuse(kill - LOG_WINDOW..=Instant::now());
+        load.wait_writes(WRITES, RESUME_LIMIT).await?;
+        let back = store.wait_redundant(READY_LIMIT).await?.as_secs_f64();
+        let report = load.finish().await?;
+        report.show(&format!(
+            "all pods killed, with a log (all copies back {back:.1} s after the first writes)"
+        ));
+        report.check()?;
+        let status = shard(&store).await?;
+        assert_eq!(status.losses, 0, "a log is no loss: {status:?}");
+        Ok(())
+    })
+    .await
+    .expect("a log that holds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_node_takes_a_primary_and_writes_go_on() {
+    namespace::with_operator_alone("node", |scope| async move {
+        let store = ready(&scope, "node", &store::spec(1, 1)).await?;
+        let primary = store.primary(0).await?;
+        let pod = store.scope.pods().get(&primary).await.map_err(Error::kube("get the primary"))?;
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).expect("a node");
+        let load = Load::of(&store, plan("node")).await?;
+        load.wait_writes(WRITES, RESUME_LIMIT).await?;
+        fault::without_node(&scope.cluster, &node, load.wait_writes(WRITES, RESUME_LIMIT)).await?;
+        store.wait_redundant(READY_LIMIT).await?;
+        let report = load.finish().await?;
+        report.show("node of the primary lost");
+        report.check()
+    })
+    .await
+    .expect("a store that outlives a node");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn api_server_away_changes_nothing_while_the_pods_live() {
+    namespace::with_operator_alone("away", |scope| async move {
+        let seconds = std::env::var(API_AWAY).ok().and_then(|value| value.parse().ok());
+        let away = Duration::from_secs(seconds.unwrap_or(API_AWAY_DEFAULT));
+        let store = ready(&scope, "away", &store::spec(1, 1)).await?;
+        let (record, pods) = (shard(&store).await?, store.pods().await?);
+        let load = Load::of(&store, plan("away")).await?;
+        load.wait_writes(WRITES, RESUME_LIMIT).await?;
+        let start = Instant::now();
+        fault::without_api_server(&scope.cluster, async {
+            while start.elapsed() < away {
+                load.wait_writes(20, RESUME_LIMIT).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        load.wait_writes(WRITES, RESUME_LIMIT).await?;
+        store.wait_redundant(READY_LIMIT).await?;
+        let report = load.finish().await?;
+        report.show(&format!("API server away for {} s", away.as_secs()));
+        report.check()?;
+        let after = shard(&store).await?;
+        assert_eq!((after.epoch, &after.primary), (record.epoch, &record.primary), "nobody was deposed");
+        for (old, new) in pods.iter().zip(store.pods().await?) {
+            assert_eq!(old.uid(), new.uid());
+            assert_eq!(restarts(old, "engine"), restarts(&new, "engine"));
+            assert!(client::is_pod_ready(&new));
+        }
+        Ok(())
+    })
+    .await
+    .expect("a data path that needs no API server");
+}

@@ -1,0 +1,157 @@
+//! Another image reaches every pod under load: no request fails for good, no shard that had two copies is ever
+//! at one, and a roll that cannot surge waits and says why.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use ::kube::{
+    Api,
+    runtime::{WatchStreamExt, watcher},
+};
+use blobstore_e2e::{
+    client,
+    error::{Error, Result},
+    images,
+    load::{Load, Plan},
+    namespace::{self, Scope},
+    progress,
+    store::{self, Store},
+};
+use blobstore_operator_api::{names, status::reason};
+use blobstore_sidecar_api::record::{RECORD_ANNOTATION, ShardRecord};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::coordination::v1::Lease;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+const READY_LIMIT: Duration = Duration::from_secs(180);
+/// Two to three pods, one after another: 15 s each on an idle machine.
+const ROLL_LIMIT: Duration = Duration::from_secs(300);
+const WRITES: u64 = 200;
+const RESUME_LIMIT: Duration = Duration::from_secs(120);
+/// Scheduling is refused at once; the operator says so on its next pass.
+const HELD_LIMIT: Duration = Duration::from_secs(120);
+
+/// The fewest in-sync members that the shard's record ever named, change by change.
+struct Copies {
+    fewest: Arc<AtomicUsize>,
+    _watch: JoinSet<()>,
+}
+
+fn watch_copies(store: &Store) -> Copies {
+    let fewest = Arc::new(AtomicUsize::new(usize::MAX));
+    let leases: Api<Lease> = store.scope.api();
+    let lease = names::shard_lease(&store.name, 0);
+    let selected = watcher::Config::default().fields(&format!("metadata.name={lease}"));
+    let (seen, mut watch) = (Arc::clone(&fewest), JoinSet::new());
+    watch.spawn(async move {
+        let mut changes = watcher(leases, selected).default_backoff().applied_objects().boxed();
+        while let Ok(Some(lease)) = changes.try_next().await {
+            let annotations = lease.metadata.annotations.unwrap_or_default();
+            let record = annotations.get(RECORD_ANNOTATION).and_then(|text| serde_json::from_str(text).ok());
+            if let Some(ShardRecord { in_sync, .. }) = record {
+                seen.fetch_min(in_sync.len(), Ordering::Relaxed);
+            }
+        }
+    });
+    Copies { fewest, _watch: watch }
+}
+
+async fn ready(scope: &Scope, name: &str, replicas: u32) -> Result<Store> {
+    let store = Store::create(scope, name, &store::spec(1, replicas)).await?;
+    store.wait_ready(READY_LIMIT).await?;
+    store.wait_redundant(READY_LIMIT).await?;
+    Ok(store)
+}
+
+/// All pods run the new image, none of them is extra, every copy is in sync.
+async fn wait_rolled(store: &Store, pods: usize) -> Result<Duration> {
+    let start = Instant::now();
+    store
+        .wait_until("the roll is over", ROLL_LIMIT, |resource| {
+            let done =
+                client::condition(resource, "ConfigApplied").is_some_and(|one| one["status"] == "True");
+            let rests =
+                client::condition(resource, "Progressing").is_some_and(|one| one["status"] == "False");
+            let seen =
+                resource.pointer("/status/observedGeneration") == resource.pointer("/metadata/generation");
+            (seen && done && rests).then_some(())
+        })
+        .await?;
+    store.wait_redundant(ROLL_LIMIT).await?;
+    let all = store.pods().await?;
+    let image = |pod: &k8s_openapi::api::core::v1::Pod| {
+        let spec = pod.spec.clone().unwrap_or_default();
+        spec.containers.into_iter().find(|one| one.name == "engine").and_then(|one| one.image)
+    };
+    let images: Vec<Option<String>> = all.iter().map(image).collect();
+    if images.len() == pods && images.iter().all(|one| one.as_deref() == Some(images::ENGINE_NEXT)) {
+        return Ok(start.elapsed());
+    }
+    Err(Error::Wrong(format!("the roll is over with {images:?}")))
+}
+
+async fn roll(scope: Scope, name: &str, members: usize) -> Result<()> {
+    let replicas = u32::try_from(members - 1).map_err(Error::other("count replicas"))?;
+    let store = ready(&scope, name, replicas).await?;
+    let copies = watch_copies(&store);
+    let plan = Plan { bucket: "roll".to_owned(), keys_per_writer: 12, ..Plan::default() };
+    let load = Load::of(&store, plan).await?;
+    load.wait_writes(WRITES, RESUME_LIMIT).await?;
+    store.merge(&json!({ "spec": { "engine": { "image": images::ENGINE_NEXT } } })).await?;
+    let took = wait_rolled(&store, members).await?;
+    load.wait_writes(WRITES, RESUME_LIMIT).await?;
+    let report = load.finish().await?;
+    let fewest = copies.fewest.load(Ordering::Relaxed);
+    report.show(&format!(
+        "roll of 1 shard x {replicas} replicas in {:.1} s, never below {fewest} in-sync copies",
+        took.as_secs_f64()
+    ));
+    report.check()?;
+    assert!(fewest >= members, "never fewer copies than the store had: {fewest} of {members}");
+    let shards = store.resource().await?.status.unwrap_or_default().shards;
+    assert!(shards.iter().all(|shard| shard.losses == 0), "{shards:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn store_with_a_replica_rolls_under_load_and_never_at_one_copy() {
+    namespace::with_operator("roll", |scope| roll(scope, "pair", 2)).await.expect("a roll of two copies");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn store_without_a_replica_rolls_under_load_and_keeps_its_data() {
+    namespace::with_operator("roll", |scope| roll(scope, "alone", 1)).await.expect("a roll of one copy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roll_without_room_to_surge_is_held_and_says_why() {
+    namespace::with_operator("held", |scope| async move {
+        let mut spec = store::spec(1, 2);
+        // One pod per node, and as many pods as nodes: an extra pod fits nowhere.
+        spec["scheduling"] = json!({ "spread": { "node": "Required" } });
+        let store = Store::create(&scope, "held", &spec).await?;
+        store.wait_ready(READY_LIMIT).await?;
+        store.wait_redundant(READY_LIMIT).await?;
+        spec["engine"]["image"] = json!(images::ENGINE_NEXT);
+        store.apply_spec(&spec).await?;
+        let message = store
+            .wait_until("the roll is held", HELD_LIMIT, |resource| {
+                let found = client::condition(resource, "Progressing")?;
+                (found["reason"] == reason::NO_ROOM_TO_SURGE).then(|| found["message"].clone())
+            })
+            .await?;
+        progress::say(&format!("held: {message}"));
+        let status = store.resource().await?.status.unwrap_or_default();
+        let in_sync: Vec<usize> = status.shards.iter().map(|shard| shard.in_sync.len()).collect();
+        assert!(in_sync.iter().all(|count| *count >= 3), "all copies are kept while it waits: {in_sync:?}");
+        Ok(())
+    })
+    .await
+    .expect("a roll that waits");
+}
