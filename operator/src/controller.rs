@@ -99,12 +99,12 @@ fn subjects(
     let (reader, writer) = reflector::store();
     let predicate = Changed;
     let stream = watcher(watches::api::<Subject>(shared, namespace), watches::paged())
-        .default_backoff()
+        .backoff(watches::pauses())
         .modify(watches::strip)
         .reflect(writer)
         .touched_objects()
         .predicate_filter(predicate, kube::runtime::PredicateConfig::default());
-    (stream, reader)
+    (watches::heard(stream, "BlobStore", shared.metrics.watch_errors.clone()), reader)
 }
 
 /// Generation, annotations and the wish to be deleted.

@@ -22,6 +22,7 @@ pub struct Metrics {
     pub api_writes: IntCounterVec,
     pub api_writes_unsettled: IntCounterVec,
     pub watch_objects: IntGaugeVec,
+    pub watch_errors: IntCounterVec,
     pub actions: IntCounterVec,
     pub remedies: IntCounterVec,
     pub events: IntCounterVec,
@@ -129,6 +130,11 @@ impl Metrics {
             watch_objects: names.gauges(
                 "watch_objects",
                 "Objects held by the watches, by kind.",
+                &["kind"],
+            )?,
+            watch_errors: names.counters(
+                "watch_errors_total",
+                "Errors of a watch, by kind; it goes on by itself after a pause.",
                 &["kind"],
             )?,
             actions: names.counters(

@@ -1,8 +1,11 @@
-//! One watch per kind of child: metadata only, by label, in pages, nothing kept.
+//! One watch per kind of child: metadata only, by label, in pages, nothing kept. Each watch waits for itself after
+//! an error; no error reaches the queue, which would hold up all watches together.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use blobstore_operator_api::names;
+use futures::{Stream, StreamExt, future};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -11,15 +14,52 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::ExponentialBackoff;
 use kube::runtime::{Controller, WatchStreamExt, watcher};
 use kube::{Api, Resource};
+use prometheus::IntCounterVec;
 use serde::de::DeserializeOwned;
 
 use super::{Subject, owner};
+use crate::error::chain;
 use crate::shared::Shared;
 
 /// Objects per page of a list: a page of metadata is then below 100 kB.
 const PAGE_SIZE: u32 = 50;
+
+/// First and longest pause of one watch after an error: soon after the API server is back every watch is, and while
+/// it is away a dozen requests in ten seconds harm nobody.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+/// Pauses of one watch, with jitter, doubled from failure to failure.
+pub(super) fn pauses() -> ExponentialBackoff {
+    let builder = backon::ExponentialBuilder::default()
+        .with_min_delay(PAUSE.0)
+        .with_max_delay(PAUSE.1)
+        .without_max_times()
+        .with_jitter();
+    builder.into()
+}
+
+/// What a watch tells, without its errors: they are logged and counted here. The queue answers an error of any stream
+/// with a pause of all of them: after an outage a dozen watches that list again would leave stores unseen for
+/// minutes.
+pub(super) fn heard<T>(
+    watch: impl Stream<Item = Result<T, watcher::Error>> + Send + 'static,
+    kind: &'static str,
+    errors: IntCounterVec,
+) -> impl Stream<Item = Result<T, watcher::Error>> + Send + 'static
+where
+    T: Send + 'static,
+{
+    watch.filter(move |event| {
+        if let Err(error) = event {
+            errors.with_label_values(&[kind]).inc();
+            tracing::warn!(kind, error = %chain(error), "watch");
+        }
+        future::ready(event.is_ok())
+    })
+}
 
 /// A watch over what carries our label.
 fn labelled() -> watcher::Config {
@@ -46,7 +86,12 @@ pub(super) fn strip<K: Resource>(object: &mut K) {
 }
 
 /// Wakes the store that a child belongs to. Whatever happened to the child, the pass finds out.
-fn child<K>(controller: Controller<Subject>, shared: &Shared, namespace: Option<&str>) -> Controller<Subject>
+fn child<K>(
+    controller: Controller<Subject>,
+    shared: &Shared,
+    namespace: Option<&str>,
+    kind: &'static str,
+) -> Controller<Subject>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -57,8 +102,9 @@ where
         + 'static,
 {
     let changes = watcher(api::<PartialObjectMeta<K>>(shared, namespace), labelled())
-        .default_backoff()
+        .backoff(pauses())
         .touched_objects();
+    let changes = heard(changes, kind, shared.metrics.watch_errors.clone());
     controller.watches_stream(changes, |object| owner(&object))
 }
 
@@ -67,15 +113,29 @@ pub(super) fn children(
     shared: &Shared,
     namespace: Option<&str>,
 ) -> Controller<Subject> {
-    controller = child::<ServiceAccount>(controller, shared, namespace);
-    controller = child::<Role>(controller, shared, namespace);
-    controller = child::<RoleBinding>(controller, shared, namespace);
-    controller = child::<Secret>(controller, shared, namespace);
-    controller = child::<ConfigMap>(controller, shared, namespace);
-    controller = child::<Service>(controller, shared, namespace);
-    controller = child::<NetworkPolicy>(controller, shared, namespace);
-    controller = child::<PodDisruptionBudget>(controller, shared, namespace);
-    controller = child::<Lease>(controller, shared, namespace);
-    controller = child::<StatefulSet>(controller, shared, namespace);
-    child::<Pod>(controller, shared, namespace)
+    controller = child::<ServiceAccount>(controller, shared, namespace, "ServiceAccount");
+    controller = child::<Role>(controller, shared, namespace, "Role");
+    controller = child::<RoleBinding>(controller, shared, namespace, "RoleBinding");
+    controller = child::<Secret>(controller, shared, namespace, "Secret");
+    controller = child::<ConfigMap>(controller, shared, namespace, "ConfigMap");
+    controller = child::<Service>(controller, shared, namespace, "Service");
+    controller = child::<NetworkPolicy>(controller, shared, namespace, "NetworkPolicy");
+    controller = child::<PodDisruptionBudget>(controller, shared, namespace, "PodDisruptionBudget");
+    controller = child::<Lease>(controller, shared, namespace, "Lease");
+    controller = child::<StatefulSet>(controller, shared, namespace, "StatefulSet");
+    child::<Pod>(controller, shared, namespace, "Pod")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn errors_of_a_watch_are_counted_and_never_reach_the_queue() {
+        let errors = IntCounterVec::new(prometheus::opts!("errors", "help"), &["kind"]).expect("a counter");
+        let told = vec![Ok(1), Err(watcher::Error::NoResourceVersion), Ok(2)];
+        let heard: Vec<_> = heard(futures::stream::iter(told), "Pod", errors.clone()).collect().await;
+        assert_eq!(heard.into_iter().map(|event| event.expect("no error")).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(errors.with_label_values(&["Pod"]).get(), 1);
+    }
 }
