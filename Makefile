@@ -8,21 +8,24 @@ export CARGO_TARGET_DIR ?= $(or $(BLOBSTORE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME
 TARGET := $(CARGO_TARGET_DIR)
 E2E := cargo run --quiet --locked -p blobstore-e2e --
 
-.PHONY: help setup cluster-up cluster-down cluster-status images demo test test-unit test-e2e bench soak lint
+.PHONY: help own setup cluster-up cluster-down cluster-status images demo test test-unit test-e2e bench soak lint
 
 help: ## List the commands
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-setup: ## Install the packages and build the components that the cluster needs (once)
+own:
+	@e2e/target.sh
+
+setup: own ## Install the packages and build the components that the cluster needs (once)
 	@e2e/setup.sh
 
 cluster-up: setup ## Start a three-node Kubernetes on this machine, or find it running
 	@$(E2E) up
 
-cluster-down: ## Take it down, all of it
+cluster-down: own ## Take it down, all of it
 	@$(E2E) down
 
-cluster-status: ## Show its processes, nodes and kubeconfig
+cluster-status: own ## Show its processes, nodes and kubeconfig
 	@$(E2E) status
 
 images: cluster-up ## Build the operator's and the sidecar's image and load them into the cluster
@@ -31,22 +34,22 @@ images: cluster-up ## Build the operator's and the sidecar's image and load them
 demo: setup ## The whole product in one go: cluster, chart, a store, a file in and out
 	@$(E2E) demo
 
-test: ## Everything: format, lint, unit tests, then a cluster and the end-to-end tests; KEEP_CLUSTER=1 keeps it
+test: own ## Everything: format, lint, unit tests, then a cluster and the end-to-end tests; KEEP_CLUSTER=1 keeps it
 	@e2e/run-tests.sh all
 
-test-unit: ## The workspace's own tests, no cluster needed
+test-unit: own ## The workspace's own tests, no cluster needed
 	@e2e/run-tests.sh unit
 
-test-e2e: ## The end-to-end tests on the one-machine cluster or on the context in KUBE_CONTEXT
+test-e2e: own ## The end-to-end tests on the one-machine cluster or on the context in KUBE_CONTEXT
 	@e2e/run-tests.sh e2e
 
 bench: setup ## Throughput against nginx and the bare engine, as a table
 	@cargo build --release --locked -p blobstore-sidecar
 	@cargo run --release --quiet --locked -p blobstore-e2e --bin bench -- --sidecar $(TARGET)/release/blobstore-sidecar
 
-soak: ## The end-to-end tests again and again for SOAK_MINUTES (60)
+soak: own ## The end-to-end tests again and again for SOAK_MINUTES (60)
 	@e2e/run-tests.sh soak
 
-lint: ## Format and lint, warnings are errors
+lint: own ## Format and lint, warnings are errors
 	@cargo fmt --all --check
 	@cargo clippy --locked --workspace --all-targets -- -D warnings

@@ -1,6 +1,7 @@
 //! Where everything lives: the cache of built components and the state of the one cluster, both outside
 //! the clone. Versions come from `cluster/versions`, which `setup.sh` reads too.
 
+use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -63,9 +64,11 @@ impl Paths {
     }
 }
 
-/// The clone this binary was built from: the chart and the crates whose images it makes.
+/// The clone this runs from: the chart and the crates whose images it makes. Cargo tells where that is at run time;
+/// what it told the compiler may be another clone that shares the target folder.
 pub fn clone_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    let crate_root = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&crate_root).parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 pub fn version(variable: &str) -> Result<&'static str> {

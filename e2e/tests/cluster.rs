@@ -18,6 +18,9 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 /// Ready 2 s after the apply on an idle machine; the rest is for neighbours that compile.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 
+/// The proxy writes its rules at most once a second; the rest is for a loaded machine.
+const SERVICE_LIMIT: Duration = Duration::from_secs(30);
+
 const ENGINES: &str = r#"
 apiVersion: v1
 kind: Service
@@ -109,7 +112,12 @@ async fn pods_spread_over_three_zones_and_reach_each_other_by_address_service_an
         }
         let by_name = redis(&scope, "engine-0", &["-h", "engine-2.engines", "get", "who"]).await?;
         assert_eq!(by_name, "engine-2", "a pod's own name");
-        // Many times: the Service must work for the client's own node and the others.
+        // The proxy learns of ready pods a moment after their readiness. Then many times: the Service must work for
+        // the client's own node and the others.
+        wait::until("the Service answers", SERVICE_LIMIT, || async {
+            redis(&scope, "engine-1", &["-h", "engine", "ping"]).await.map(Seen::Yes)
+        })
+        .await?;
         for _ in 0..12 {
             assert_eq!(redis(&scope, "engine-1", &["-h", "engine", "ping"]).await?, "PONG", "the Service");
         }
