@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::{
     addons, agent, client, containerd, controlplane,
     error::{Error, Result},
-    images, net, node,
+    images, kind, net, node,
     node::NODES,
     paths::{self, Paths},
     pki, process, progress, prometheus,
@@ -85,6 +85,11 @@ async fn named(paths: Paths, name: String) -> Result<Cluster> {
     let kubeconfig = folder.path().join("kubeconfig");
     paths::write(&kubeconfig, process::output(command).await?)?;
     Ok(Cluster { kind: Kind::Context(name), kubeconfig, paths, _copy: Some(folder) })
+}
+
+/// The cluster that kind made for us.
+pub fn of_kind(paths: Paths, kubeconfig: PathBuf) -> Cluster {
+    Cluster { kind: Kind::Context(kind::context()), kubeconfig, paths, _copy: None }
 }
 
 /// One `up` or `down` at a time: two of them would start everything twice.

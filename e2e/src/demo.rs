@@ -5,6 +5,7 @@ mod loop_closed;
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,10 @@ use crate::{
     error::{Error, Result},
     helm,
     http::{Contents, Http},
-    hygiene, images,
+    hygiene,
+    image::Image,
+    images,
+    kind::Kind,
     namespace::Scope,
     paths::Paths,
     payload::{self, Checksum},
@@ -54,24 +58,36 @@ pub async fn run(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// The cluster that was named, or ours; images and chart on it.
+/// The context that was named (its nodes have the images, or can pull them), else a cluster of kind where there is
+/// one to be had, else the one-machine cluster; images and chart on it.
 async fn prepare(paths: &Paths) -> Result<Cluster> {
     let named = std::env::var_os(cluster::CONTEXT).is_some_and(|name| !name.is_empty());
+    let kind = Kind::default();
     let cluster = if named {
         cluster::attach().await?
+    } else if kind.is_present().await {
+        let _lock = cluster::locked(paths).await?;
+        let kubeconfig = kind.up(paths).await?;
+        for image in images::engines().into_iter().chain(built().await?) {
+            kind.load(paths, &image).await?;
+        }
+        cluster::of_kind(paths.clone(), kubeconfig)
     } else {
         let _lock = cluster::locked(paths).await?;
-        cluster::up(paths).await?
-    };
-    if !named {
-        progress::say("building operator and sidecar (minutes the first time)");
-        for image in images::build_own().await? {
+        let cluster = cluster::up(paths).await?;
+        for image in built().await? {
             images::load(paths, &image).await?;
         }
-    }
+        cluster
+    };
     helm::install(&cluster, &json!({})).await?;
     progress::say("chart installed, operator ready");
     Ok(cluster)
+}
+
+async fn built() -> Result<Vec<Image>> {
+    progress::say("building operator and sidecar (minutes the first time)");
+    images::build_own().await
 }
 
 async fn scope(cluster: Cluster) -> Result<Scope> {
@@ -84,7 +100,7 @@ async fn scope(cluster: Cluster) -> Result<Scope> {
         Err(::kube::Error::Api(status)) if status.code == 409 => {}
         Err(error) => return Err(Error::kube(format!("create namespace {NAMESPACE}"))(error)),
     }
-    Ok(Scope { cluster: cluster.into(), client, namespace: NAMESPACE.to_owned() })
+    Ok(Scope { cluster: cluster.into(), client, namespace: NAMESPACE.to_owned(), tunnels: Arc::default() })
 }
 
 async fn file_in_and_out(store: &Store) -> Result<()> {

@@ -24,12 +24,18 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What every cluster needs before its first pod: sandbox, names, engine.
 pub fn base(paths: &Paths) -> Result<Vec<Image>> {
-    Ok(vec![
+    Ok([
         program("localhost/pause:e2e", paths.component("pause")?),
         program("localhost/coredns:e2e", paths.component("coredns")?),
-        engine(ENGINE, "e2e"),
-        engine(ENGINE_NEXT, "e2e-next"),
-    ])
+    ]
+    .into_iter()
+    .chain(engines())
+    .collect())
+}
+
+/// The engine under both of its tags.
+pub fn engines() -> [Image; 2] {
+    [engine(ENGINE, "e2e"), engine(ENGINE_NEXT, "e2e-next")]
 }
 
 fn engine(name: &str, release: &str) -> Image {

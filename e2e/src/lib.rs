@@ -22,10 +22,12 @@ pub mod diagnose;
 pub mod helm;
 pub mod image;
 pub mod images;
+pub mod kind;
 pub mod namespace;
 pub mod prometheus;
 pub mod provision;
 pub mod scrape;
+pub mod tunnel;
 
 pub mod http;
 pub mod payload;

@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use ::kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{DeleteParams, PostParams},
 };
 use k8s_openapi::api::core::v1::{Namespace as Resource, Pod, ServiceAccount};
@@ -12,10 +12,11 @@ use tokio::{sync::RwLock, task::JoinSet};
 
 use crate::{
     client, cluster,
-    cluster::Cluster,
+    cluster::{Cluster, Kind},
     diagnose,
     error::{Error, Result},
     helm, progress,
+    tunnel::Tunnels,
     wait::{self, Seen},
 };
 
@@ -31,6 +32,7 @@ pub struct Scope {
     pub cluster: Arc<Cluster>,
     pub client: Client,
     pub namespace: String,
+    pub tunnels: Arc<Tunnels>,
 }
 
 impl std::fmt::Debug for Scope {
@@ -50,6 +52,21 @@ impl Scope {
 
     pub fn pods(&self) -> Api<Pod> {
         self.api()
+    }
+
+    /// Where a client of this process reaches a port of a pod: its own address where we are on its network, else a
+    /// tunnel. `None`: the pod has no address yet.
+    pub async fn reach(&self, pod: &Pod, port: u16) -> Result<Option<String>> {
+        let Some(address) = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()) else {
+            return Ok(None);
+        };
+        match self.cluster.kind {
+            Kind::Machine => Ok(Some(format!("http://{address}:{port}"))),
+            Kind::Context(_) => {
+                let pods = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+                self.tunnels.to(&pods, pod, port).await.map(|local| Some(format!("http://{local}")))
+            }
+        }
     }
 
     pub async fn apply(&self, yaml: &str) -> Result<()> {
@@ -117,7 +134,8 @@ where
     let client = cluster.client().await?;
     let namespace = format!("{name}-{:06x}", rand::random::<u32>() & 0x00ff_ffff);
     create(&client, &namespace).await?;
-    let scope = Scope { cluster, client: client.clone(), namespace: namespace.clone() };
+    let scope =
+        Scope { cluster, client: client.clone(), namespace: namespace.clone(), tunnels: Arc::default() };
     let outcome = caught(test(scope)).await;
     match outcome {
         Ok(()) if std::env::var_os(KEEP).is_none() => remove(&client, &namespace).await,

@@ -159,8 +159,11 @@ impl Store {
     /// Where clients go: every ready pod's own address.
     pub async fn urls(&self) -> Result<Vec<String>> {
         let pods = self.pods().await?;
-        let ready = pods.iter().filter(|pod| client::is_pod_ready(pod));
-        Ok(ready.filter_map(|pod| address(pod, ports::CLIENT_PORT)).collect())
+        let mut urls = Vec::new();
+        for pod in pods.iter().filter(|pod| client::is_pod_ready(pod)) {
+            urls.extend(self.scope.reach(pod, ports::CLIENT_PORT).await?);
+        }
+        Ok(urls)
     }
 
     /// Everything that belongs to the store, by kind and name.
@@ -254,18 +257,23 @@ impl Store {
             .ok_or_else(|| Error::Wrong(format!("secret {name} has no {key}")))
     }
 
+    async fn admin_url(&self, pod: &Pod) -> Result<String> {
+        let url = self.scope.reach(pod, ports::ADMIN_PORT).await?;
+        url.ok_or_else(|| Error::Wrong(format!("pod {} has no address", pod.name_any())))
+    }
+
     pub async fn report(&self, pod: &Pod) -> Result<Value> {
-        let url = admin_url(pod)?;
+        let url = self.admin_url(pod).await?;
         self.admin().await?.json(&format!("{url}/v1/report")).await
     }
 
     pub async fn metrics(&self, pod: &Pod) -> Result<String> {
-        Http::default().text(&format!("{}/metrics", admin_url(pod)?)).await
+        Http::default().text(&format!("{}/metrics", self.admin_url(pod).await?)).await
     }
 
     /// An admin request to one pod, such as `POST /v1/actions/trim`.
     pub async fn admin_post(&self, pod: &Pod, path: &str, body: &Value) -> Result<Answer> {
-        let url = format!("{}{path}", admin_url(pod)?);
+        let url = format!("{}{path}", self.admin_url(pod).await?);
         let mut headers = HeaderMap::new();
         headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let contents = Contents::Bytes(body.to_string().into());
@@ -288,16 +296,6 @@ fn bearer(token: &str) -> Result<Http> {
     let value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(Error::other("use a token"))?;
     http.headers.insert(AUTHORIZATION, value);
     Ok(http)
-}
-
-pub fn address(pod: &Pod, port: u16) -> Option<String> {
-    let address = pod.status.as_ref()?.pod_ip.as_deref()?;
-    Some(format!("http://{address}:{port}"))
-}
-
-pub fn admin_url(pod: &Pod) -> Result<String> {
-    address(pod, ports::ADMIN_PORT)
-        .ok_or_else(|| Error::Wrong(format!("pod {} has no address", pod.name_any())))
 }
 
 /// The value of a metric's first line with these labels, from the text of a metrics page.

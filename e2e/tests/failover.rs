@@ -15,7 +15,7 @@ use blobstore_e2e::{
     load::{Load, Plan, Report},
     namespace,
     payload::Payload,
-    progress,
+    process, progress,
     store::{self, Store},
     wait::{self, Seen},
 };
@@ -123,6 +123,15 @@ async fn delete_all_pods(store: &Store) -> Result<()> {
     futures::future::try_join_all(deletes).await.map(drop)
 }
 
+/// The engines' processes as they are now.
+async fn engines(store: &Store) -> Result<Vec<process::Id>> {
+    let mut found = Vec::new();
+    for pod in store.pods().await? {
+        found.extend(fault::processes(&store.scope, &pod.name_any(), "engine").await?);
+    }
+    Ok(found)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn store_in_memory_says_that_it_lost_its_data_and_serves_again() {
     namespace::with_operator("lost", |scope| async move {
@@ -171,8 +180,14 @@ async fn store_with_a_log_comes_back_with_everything_up_to_the_documented_second
         }
         let kill = Instant::now();
         load.excuse(kill - LOG_WINDOW..=kill);
+        let engines = engines(&store).await?;
         delete_all_pods(&store).await?;
-        // Until the last process of the old pods has ended, it may go on to acknowledge.
+        // The API forgets the pods at once; until the last engine has ended, it may go on to acknowledge.
+        wait::until("the old engines have ended", READY_LIMIT, || async {
+            let left = engines.iter().filter(|id| id.is_alive()).count();
+            Ok(Seen::when(left == 0, (), || format!("{left} run")))
+        })
+        .await?;
         load.excuse(kill - LOG_WINDOW..=Instant::now());
         load.wait_writes(WRITES, RESUME_LIMIT).await?;
         let back = store.wait_redundant(READY_LIMIT).await?.as_secs_f64();

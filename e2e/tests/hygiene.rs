@@ -147,7 +147,7 @@ async fn leader(scope: &namespace::Scope) -> Result<String> {
         for holder in holders {
             let name = holder.split('/').next().unwrap_or_default();
             if let Some(pod) = pods.get_opt(name).await.map_err(Error::kube("get the leader"))?
-                && let Some(url) = store::address(&pod, METRICS_PORT)
+                && let Some(url) = scope.reach(&pod, METRICS_PORT).await?
             {
                 return Ok(Seen::Yes(url));
             }

@@ -65,6 +65,9 @@ pub fn plan(
     safety::enforce(observed, &mut plan);
     plan.scaling = scaling(store, observed);
     plan.requeue = requeue(store, observed, &rolled, &plan, now);
+    if formation.fading {
+        plan.requeue = plan.requeue.min(REQUEUE_WAITING);
+    }
     plan
 }
 

@@ -16,6 +16,9 @@ use crate::validate::ValidStore;
 pub const MEETS_MAX: usize = 64;
 /// Every node must forget a dead id within 60 s or gossip brings it back: all nodes in one pass, few ids at once.
 pub const FORGOTTEN_IDS_MAX: usize = 4;
+/// A deleted pod's node looks alive to the others until they have missed it for the engines' node timeout (2 s), and
+/// two copies of that view follow one another to us. Only then can an unknown node be called a stranger.
+pub const FADING_MS: i64 = 10_000;
 /// Slots of a Redis Cluster.
 pub const SLOTS: u32 = 16_384;
 
@@ -25,6 +28,8 @@ pub struct Formation {
     pub actions: Vec<Action>,
     /// A live node that is none of ours: nothing is met, rolled or restarted until a person has looked.
     pub stranger: Option<String>,
+    /// An unknown node that a pod or a primary which has just gone may have left: formation waits for it to fade.
+    pub fading: bool,
     /// Slots that nobody serves.
     pub slots_missing: u32,
 }
@@ -38,16 +43,24 @@ pub fn formation(store: &ValidStore, observed: &Observed, now: Timestamp) -> For
         .collect();
     engines.sort_by_key(|(pod, _)| (pod.shard, pod.ordinal));
     let slots_missing = SLOTS.saturating_sub(slots_served(&engines));
-    let stranger = stranger(observed, &engines);
-    if stranger.is_some() {
-        return Formation { actions: Vec::new(), stranger, slots_missing };
+    if let Some(message) = stranger(observed, &engines) {
+        let fading = unsettled(observed, now);
+        let stranger = (!fading).then_some(message);
+        return Formation { stranger, fading, slots_missing, ..Formation::default() };
     }
     // Forget first: a replacement met before would be told of its dead predecessor.
     let mut actions = forgets(store, observed, &engines, now);
     if actions.is_empty() {
         actions = meets(&engines, now);
     }
-    Formation { actions, stranger, slots_missing }
+    Formation { actions, slots_missing, ..Formation::default() }
+}
+
+/// Members have come or gone a moment ago.
+fn unsettled(observed: &Observed, now: Timestamp) -> bool {
+    let recent = |at: Timestamp| now.as_millisecond().saturating_sub(at.as_millisecond()) < FADING_MS;
+    observed.pods.iter().any(|pod| pod.deleting || pod.created.is_some_and(recent))
+        || observed.records.values().any(|record| record.written.is_some_and(recent))
 }
 
 fn slots_served(engines: &[(&PodSeen, &EngineView)]) -> u32 {

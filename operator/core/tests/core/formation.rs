@@ -2,11 +2,12 @@
 
 use blobstore_operator_core::action::Action;
 use blobstore_operator_core::observed::{Observed, Seen};
+use blobstore_operator_core::plan::{REQUEUE_WAITING, plan};
 use blobstore_operator_core::topology::{Formation, formation};
 use blobstore_operator_core::validate::ValidStore;
 use blobstore_sidecar_api::topology::{EngineView, NodeView};
 
-use crate::support::{at, healthy, revisions, valid};
+use crate::support::{at, context, healthy, revisions, valid};
 
 fn world() -> (ValidStore, Observed) {
     let store = valid("shards: 3");
@@ -107,6 +108,26 @@ fn a_live_stranger_stops_everything() {
     let formation = formation(&store, &observed, at(0));
     assert!(formation.actions.is_empty());
     assert!(formation.stranger.is_some_and(|message| message.contains("foreign at 10.9.9.9")));
+}
+
+#[test]
+fn node_of_a_pod_that_has_just_gone_is_waited_for_and_not_reported() {
+    let (store, mut observed) = world();
+    engine(&mut observed, 2).nodes.push(NodeView { failed: false, linked: true, ..dead("gone", &[]) });
+    for moved in [0, 9] {
+        let mut replaced = observed.clone();
+        replaced.pods[3].created = Some(at(-moved));
+        let mut promoted = observed.clone();
+        promoted.records.get_mut(&1).expect("a record").written = Some(at(-moved));
+        for seen in [replaced, promoted] {
+            let waiting = formation(&store, &seen, at(0));
+            assert_eq!((waiting.stranger, waiting.fading, waiting.actions), (None, true, Vec::new()));
+            let quick = plan(&store, &seen, &context(), &Default::default(), at(0)).requeue;
+            assert!(quick <= REQUEUE_WAITING, "looks again soon: {quick:?}");
+            let later = formation(&store, &seen, at(10));
+            assert!(later.stranger.is_some_and(|message| message.contains("gone at 10.9.9.9")));
+        }
+    }
 }
 
 #[test]
