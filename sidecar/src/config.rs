@@ -151,6 +151,7 @@ mod tests {
             timing: TimingConfig::default(),
             hygiene: HygieneConfig::default(),
             anonymous: false,
+            origins: Vec::new(),
         }
     }
 

@@ -7,7 +7,6 @@ pub mod allocator;
 pub mod auth;
 pub mod body;
 pub mod cli;
-pub mod clients;
 pub mod config;
 pub mod control;
 pub mod dev;

@@ -55,15 +55,6 @@ pub static FORWARDED: LazyLock<IntCounterVec> = LazyLock::new(|| {
 pub static PANICS: LazyLock<IntCounter> = LazyLock::new(|| {
     counter("blobstore_sidecar_panics_total", "Requests that ended in a panic and were answered with 500.")
 });
-pub static CLIENTS_OPENED: LazyLock<IntCounter> =
-    LazyLock::new(|| counter("blobstore_sidecar_clients_opened_total", "Client handles opened."));
-pub static CLIENTS_EVICTED: LazyLock<IntCounter> = LazyLock::new(|| {
-    counter("blobstore_sidecar_clients_evicted_total", "Client handles that left the LRU by size or age.")
-});
-pub static CLIENTS_CLOSED: LazyLock<IntCounter> = LazyLock::new(|| {
-    counter("blobstore_sidecar_clients_closed_total", "Client handles whose last user has let go.")
-});
-
 /// Why something was turned away; the label values of [`REJECTED`].
 pub mod reason {
     pub const CONNECTIONS: &str = "connections";
@@ -88,7 +79,8 @@ pub fn code_class(status: u16) -> &'static str {
 
 /// Registers every family, so that a scrape shows zeros before the first event.
 pub fn register() {
-    for counter in [&BYTES_IN, &BYTES_OUT, &PANICS, &CLIENTS_OPENED, &CLIENTS_EVICTED, &CLIENTS_CLOSED] {
+    blobstore_sidecar_runtime::clients::register();
+    for counter in [&BYTES_IN, &BYTES_OUT, &PANICS] {
         LazyLock::force(counter);
     }
     for family in [&REQUESTS, &CONNECTIONS_OPENED, &CONNECTIONS_CLOSED, &REJECTED, &FORWARDED] {

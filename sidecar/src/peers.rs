@@ -10,6 +10,7 @@ use blobstore_sidecar_api::config::{ClientsConfig, LimitsConfig};
 use blobstore_sidecar_core::key::BucketName;
 use blobstore_sidecar_core::partition::{home_of, tag_of};
 use blobstore_sidecar_runtime::authority::{Authority, Owner};
+use blobstore_sidecar_runtime::clients::{Clients, Handle};
 use blobstore_sidecar_store::{BucketInfo, ErrorKind, LeaseAsk, Peers, StoreError};
 use bytes::Bytes;
 use futures::future::{BoxFuture, try_join_all};
@@ -19,7 +20,6 @@ use http_body_util::{BodyExt as _, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::clients::{Clients, Handle};
 use crate::peer::{Peer, PeerBody, PeerKey};
 use crate::wire;
 

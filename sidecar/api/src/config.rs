@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::origins::OriginConfig;
+
 /// The whole document. Unknown fields are refused, so that an old sidecar says that it is old.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -25,6 +27,9 @@ pub struct SidecarConfig {
     pub hygiene: HygieneConfig,
     /// Everything is allowed without credentials.
     pub anonymous: bool,
+    /// Absent without origins, so that a sidecar of before them can read the document.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<OriginConfig>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -39,6 +39,24 @@ pub const SECRET_REPLICATION_PASSWORD: &str = "replication-password";
 /// YAML list of users: name, accessKey, secretKey, token, rights.
 pub const SECRET_USERS: &str = "users.yaml";
 
+/// Folders with the credentials of the origins: one per origin, by its name.
+pub const ORIGINS_DIR: &str = "/etc/blobstore/origins";
+/// Volumes of file origins: one per origin, by its name.
+pub const ORIGIN_VOLUMES_DIR: &str = "/var/lib/blobstore/origins";
+/// Files in an origin's folder. S3:
+pub const ORIGIN_ACCESS_KEY: &str = "accessKey";
+pub const ORIGIN_SECRET_KEY: &str = "secretKey";
+pub const ORIGIN_SESSION_TOKEN: &str = "sessionToken";
+/// GCS: the JSON of a service account.
+pub const ORIGIN_SERVICE_ACCOUNT: &str = "serviceAccount";
+/// Azure: the account's key, or a SAS token.
+pub const ORIGIN_ACCOUNT_KEY: &str = "accountKey";
+pub const ORIGIN_SAS_TOKEN: &str = "sasToken";
+/// HTTP: the value of the `Authorization` header.
+pub const ORIGIN_AUTHORIZATION: &str = "authorization";
+/// All that speak TLS: certificates (PEM) to trust beside the public ones.
+pub const ORIGIN_CA: &str = "ca.crt";
+
 /// The sidecar's user on its engine: all commands. The engine's `default` user is off.
 pub const ENGINE_USER: &str = "blobstore";
 /// The replicas' user on the primary: PSYNC, REPLCONF and PING. Off at every start of an engine.

@@ -3,6 +3,7 @@
 
 pub mod authority;
 pub mod budget;
+pub mod clients;
 pub mod memory;
 pub mod metrics;
 pub mod pool;

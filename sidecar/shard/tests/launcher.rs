@@ -44,6 +44,7 @@ fn sidecar_config(persistence: Persistence) -> SidecarConfig {
         timing: TimingConfig::default(),
         hygiene: HygieneConfig::default(),
         anonymous: true,
+        origins: Vec::new(),
     }
 }
 

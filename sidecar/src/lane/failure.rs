@@ -38,6 +38,9 @@ pub(super) fn from_store(error: StoreError, request_id: &str) -> ApiError {
             return ApiError::slow_down(error.message);
         }
         ErrorKind::Cut => return ApiError::unavailable(error.message),
+        ErrorKind::OriginDown => (StatusCode::BAD_GATEWAY, "OriginUnavailable"),
+        ErrorKind::OriginTimeout => (StatusCode::GATEWAY_TIMEOUT, "OriginTimeout"),
+        ErrorKind::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
         ErrorKind::Swept => (StatusCode::REQUEST_TIMEOUT, "RequestTimeout"),
         ErrorKind::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "DamagedObject"),
         ErrorKind::Protocol => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),

@@ -51,6 +51,7 @@ pub(super) fn attributes(headers: &HeaderMap) -> Result<Attributes, ApiError> {
         cache_control: text(headers, &CACHE_CONTROL)?,
         expires: text(headers, &EXPIRES)?,
         user,
+        origin: None,
     })
 }
 
@@ -108,6 +109,7 @@ pub(super) fn describe(out: &mut HeaderMap, meta: &ObjectMeta) {
         cache_control,
         expires,
         user,
+        origin: _,
     } = meta.attributes.as_ref();
     let mut put = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {

@@ -23,13 +23,10 @@ pub(super) async fn put(
         return Err(ApiError::not_implemented("A body in S3's streaming chunks").into());
     }
     let request = PutRequest {
-        bucket: bucket.clone(),
-        name: name.clone(),
-        declared_len: body.length(),
         attributes: headers::attributes(given)?,
         conditions: headers::conditions(given)?,
         content_md5: headers::content_md5(given)?,
-        want_md5_etag: false,
+        ..PutRequest::new(bucket.clone(), name.clone(), body.length())
     };
     let stored = exchange.shell.store.put(request, body).await?;
     let mut response = Response::new(Body::empty());

@@ -21,7 +21,7 @@ use blobstore_sidecar_core::{
 use bytes::Bytes;
 use futures::{Stream, future::BoxFuture};
 
-use crate::error::StoreError;
+use crate::{error::StoreError, progress::UploadProgress};
 
 /// Where the pod's engine listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,6 +208,10 @@ pub struct PutRequest {
     pub content_md5: Option<[u8; 16]>,
     /// Give the object its MD5 as ETag (dropped when an upload of unknown length passes 8 MiB).
     pub want_md5_etag: bool,
+    /// The ETag is known beforehand: the body comes from an origin that has one.
+    pub etag: Option<ETag>,
+    /// For readers that follow the upload while it runs.
+    pub progress: Option<Arc<UploadProgress>>,
 }
 
 impl PutRequest {
@@ -220,6 +224,8 @@ impl PutRequest {
             conditions: Conditions::default(),
             content_md5: None,
             want_md5_etag: false,
+            etag: None,
+            progress: None,
         }
     }
 }
@@ -305,6 +311,14 @@ pub struct BlobStream {
 }
 
 impl BlobStream {
+    /// Exactly `remaining` bytes, or an error.
+    pub fn new(
+        remaining: u64,
+        source: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
+    ) -> Self {
+        Self { remaining, source: Box::pin(source) }
+    }
+
     /// Exactly as many bytes are still to come.
     pub fn remaining(&self) -> u64 {
         self.remaining

@@ -48,6 +48,12 @@ pub enum ErrorKind {
     InvalidName,
     /// A reader was too slow to be waited for (the connection is cut).
     Cut,
+    /// The origin behind the bucket does not answer, or not as it should (502).
+    OriginDown,
+    /// The origin behind the bucket is too slow (504).
+    OriginTimeout,
+    /// The bucket shows an origin and takes no writes (405).
+    ReadOnly,
     /// The engine answered something that we do not understand (500).
     Protocol,
 }
@@ -76,6 +82,9 @@ impl ErrorKind {
             Self::Swept => "swept",
             Self::InvalidName => "invalid_name",
             Self::Cut => "cut",
+            Self::OriginDown => "origin_down",
+            Self::OriginTimeout => "origin_timeout",
+            Self::ReadOnly => "read_only",
             Self::Protocol => "protocol",
         }
     }
@@ -84,7 +93,14 @@ impl ErrorKind {
     pub fn retryable(&self) -> bool {
         matches!(
             self,
-            Self::EngineDown | Self::NotOwner { .. } | Self::Withheld | Self::Busy | Self::Swept | Self::Cut
+            Self::EngineDown
+                | Self::NotOwner { .. }
+                | Self::Withheld
+                | Self::Busy
+                | Self::Swept
+                | Self::Cut
+                | Self::OriginDown
+                | Self::OriginTimeout
         )
     }
 }

@@ -17,6 +17,7 @@ mod get;
 mod list;
 mod memory;
 mod metrics;
+mod progress;
 mod put;
 mod quota;
 mod readers;
@@ -35,4 +36,5 @@ pub use api::{
 };
 pub use blobstore_sidecar_core::record::{ATTRIBUTES_BYTES_MAX, Attributes};
 pub use error::{ErrorKind, StoreError};
+pub use progress::UploadProgress;
 pub use store::Store;

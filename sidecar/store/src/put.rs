@@ -203,7 +203,7 @@ impl Upload {
     }
 
     pub(crate) fn etag(&self, sums: Sums) -> ETag {
-        sums.md5.map_or(ETag::of(self.guard.entry.generation), ETag::Md5)
+        self.request.etag.unwrap_or_else(|| sums.md5.map_or(ETag::of(self.guard.entry.generation), ETag::Md5))
     }
 
     /// What to do with a commit that did not go through. `Ok(())`: try again.

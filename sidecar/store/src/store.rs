@@ -23,7 +23,7 @@ use futures::Stream;
 use crate::{
     BucketInfo, BucketUsage, CacheStats, DeleteOutcome, DeleteRequest, EngineAddress, GetOutcome, GetRequest,
     HeadRequest, LeaseAsk, ListRequest, ObjectMeta, PutOutcome, PutRequest, StoreError, StoreOptions,
-    context::Inner, sweep,
+    UploadProgress, context::Inner, sweep,
 };
 
 /// How often a drain looks whether the uploads have ended.
@@ -83,6 +83,17 @@ impl Store {
         E: Display + Send,
     {
         self.inner.put(request, body).await
+    }
+
+    /// Bytes of an upload that still runs, from `at` to the end of a chunk; below [`UploadProgress::readable`].
+    pub async fn read_upload(
+        &self,
+        bucket: &BucketName,
+        name: &ObjectName,
+        progress: &UploadProgress,
+        at: u64,
+    ) -> Result<Bytes, StoreError> {
+        self.inner.read_upload(&self.inner.target(bucket, name), progress, at).await
     }
 
     pub async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {

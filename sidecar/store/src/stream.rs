@@ -9,7 +9,10 @@ use blobstore_sidecar_core::{
     manifest::crc64,
     partition::PartitionTag,
 };
-use blobstore_sidecar_runtime::{budget::Permit, pool::Pooled};
+use blobstore_sidecar_runtime::{
+    budget::{Exhausted, Permit},
+    pool::Pooled,
+};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -28,7 +31,12 @@ use crate::{
 /// fills buffers.
 const DEPTH: usize = 3;
 /// A reader waits this long for another's fill, then reads by itself: that one may have a slow client.
-const FILL_WAIT: Duration = Duration::from_millis(200);
+pub(crate) const FILL_WAIT: Duration = Duration::from_millis(200);
+
+/// The budget stayed used up.
+pub(crate) fn busy(error: Exhausted) -> StoreError {
+    StoreError::new(ErrorKind::Busy, "too many bytes are in flight: retry in a moment").caused_by(error)
+}
 
 /// A chunk that has been asked for.
 enum Asked {
@@ -220,10 +228,7 @@ impl Source {
         } else {
             Duration::from_millis(limits.admission_wait_ms)
         };
-        self.inner.budget.permit(bytes, wait).await.map_err(|error| {
-            StoreError::new(ErrorKind::Busy, "too many bytes are in flight: retry in a moment")
-                .caused_by(error)
-        })
+        self.inner.budget.permit(bytes, wait).await.map_err(busy)
     }
 
     async fn chunk(&mut self, index: u32) -> Result<Bytes, StoreError> {

@@ -27,6 +27,7 @@ pub(super) fn config(spec: &BlobStoreSpec, store: StoreIdentity, problems: &mut 
         timing: timing(&spec.sidecar.timing, problems),
         hygiene: thresholds(spec.hygiene.mode, &spec.hygiene.thresholds, problems),
         anonymous: spec.auth.anonymous,
+        origins: Vec::new(),
     }
 }
 

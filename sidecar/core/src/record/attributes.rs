@@ -11,10 +11,13 @@ pub struct Attributes {
     pub expires: Option<String>,
     /// User metadata: names without prefix, lower case, in the client's order.
     pub user: Vec<(String, String)>,
+    /// Where a read-through copy comes from, as the origins write it. Never sent to a client.
+    pub origin: Option<String>,
 }
 
 const USER_NAME: u8 = 7;
 const USER_VALUE: u8 = 8;
+const ORIGIN: u8 = 9;
 
 impl Attributes {
     /// `None`: together larger than a record may carry.
@@ -27,13 +30,14 @@ impl Attributes {
             cache_control,
             expires,
             user,
+            origin,
         } = self;
         let single =
             [content_type, content_encoding, content_disposition, content_language, cache_control, expires];
         let single = (1_u8..).zip(single).filter_map(|(kind, text)| Some((kind, text.as_ref()?)));
         let user = user.iter().flat_map(|(name, value)| [(USER_NAME, name), (USER_VALUE, value)]);
         let mut bytes = Vec::new();
-        for (kind, text) in single.chain(user) {
+        for (kind, text) in single.chain(user).chain(origin.iter().map(|text| (ORIGIN, text))) {
             let len = u16::try_from(text.len()).ok()?;
             bytes.push(kind);
             bytes.extend_from_slice(&len.to_le_bytes());
@@ -60,6 +64,7 @@ impl Attributes {
                 6 => attributes.expires = Some(text),
                 &USER_NAME => attributes.user.push((text, String::new())),
                 &USER_VALUE => attributes.user.last_mut()?.1 = text,
+                &ORIGIN => attributes.origin = Some(text),
                 _ => return None,
             }
         }

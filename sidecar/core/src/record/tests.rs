@@ -30,6 +30,7 @@ fn attributes() -> Attributes {
         content_type: Some("text/plain".into()),
         expires: Some(String::new()),
         user: vec![("b".into(), "ü".into()), ("a".into(), String::new())],
+        origin: Some("where it comes from".into()),
         ..Default::default()
     }
 }

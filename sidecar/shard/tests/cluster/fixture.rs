@@ -59,6 +59,7 @@ pub(crate) fn sidecar_config(members: u32, persistence: Persistence) -> SidecarC
         timing: TimingConfig::default(),
         hygiene: HygieneConfig::default(),
         anonymous: true,
+        origins: Vec::new(),
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) struct Large {
 /// A chunk on its way.
 struct Sent {
     len: u32,
+    crc64: u64,
     _sending: Sending,
 }
 
@@ -83,7 +84,7 @@ impl Upload {
         while piece.len == CHUNK_BYTES {
             let last = piece.last;
             crcs.push(piece.crc64);
-            self.send_chunk(&mut sender, piece.frames, piece.len).await?;
+            self.send_chunk(&mut sender, piece.frames, piece.len, piece.crc64).await?;
             drop(piece.permit);
             if last {
                 piece = Piece { last: true, ..Piece::default() };
@@ -97,8 +98,9 @@ impl Upload {
         if piece.len > 0 {
             let (chunk, rest) = split_frames(piece.frames, piece.len - layout.tail);
             if !chunk.is_empty() {
-                crcs.push(crc64_of(&chunk));
-                self.send_chunk(&mut sender, chunk, layout.last).await?;
+                let crc64 = crc64_of(&chunk);
+                crcs.push(crc64);
+                self.send_chunk(&mut sender, chunk, layout.last, crc64).await?;
             }
             tail_crc64 = crc64_of(&rest);
             tail = rest;
@@ -281,6 +283,7 @@ impl Upload {
         sender: &mut Sender,
         frames: Vec<Bytes>,
         len: u32,
+        crc64: u64,
     ) -> Result<(), StoreError> {
         if self.inner.write_lanes.contended() && sender.in_a_row >= CHUNKS_IN_A_ROW {
             self.settle(sender, 0).await?;
@@ -292,7 +295,7 @@ impl Upload {
         out.set(&key, &frames, None);
         let sending = Sending::new(&self.inner.ledger, u64::from(len));
         self.lane(sender).await?.send(&mut out).await?;
-        sender.unacknowledged.push_back(Sent { len, _sending: sending });
+        sender.unacknowledged.push_back(Sent { len, crc64, _sending: sending });
         sender.sent += 1;
         sender.in_a_row += 1;
         Ok(())
@@ -309,6 +312,8 @@ impl Upload {
             let index = self.guard.state.chunks.fetch_add(1, Ordering::AcqRel);
             if sent.len < CHUNK_BYTES {
                 self.guard.state.last.store(sent.len, Ordering::Release);
+            } else if let Some(progress) = &self.request.progress {
+                progress.acknowledge(self.guard.entry.generation, sent.crc64);
             }
             let key = key::chunk(self.target.tag, self.guard.entry.generation, index);
             self.inner.ledger.string_added(Family::Chunk, key.len(), sent.len as usize);

@@ -3,6 +3,7 @@
 
 mod common;
 mod faults;
+mod following;
 mod lists;
 mod load;
 mod objects;

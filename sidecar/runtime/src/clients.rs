@@ -5,12 +5,29 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
+use prometheus::IntCounter;
 
-use crate::metrics::{CLIENTS_CLOSED, CLIENTS_EVICTED, CLIENTS_OPENED};
+use crate::metrics::counter;
+
+static CLIENTS_OPENED: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("blobstore_sidecar_clients_opened_total", "Client handles opened."));
+static CLIENTS_EVICTED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter("blobstore_sidecar_clients_evicted_total", "Client handles that left the LRU by size or age.")
+});
+static CLIENTS_CLOSED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter("blobstore_sidecar_clients_closed_total", "Client handles whose last user has let go.")
+});
+
+/// Shows the counters before the first handle is opened.
+pub fn register() {
+    for counter in [&CLIENTS_OPENED, &CLIENTS_EVICTED, &CLIENTS_CLOSED] {
+        LazyLock::force(counter);
+    }
+}
 
 /// A client that counts its end: dropped by the last of the LRU and its users.
 #[derive(Debug)]
