@@ -45,25 +45,21 @@ end_to_end() {
         own=yes
         suite cluster make --no-print-directory cluster-up images || { finish_cluster; return; }
     fi
-    e2e_suite e2e "${SHORT[@]}"
+    e2e_suite e2e
     # A soak is the same suite again and again: what fails once in a hundred runs shows here.
     local round=1
     while [ $((SECONDS / 60)) -lt "${1:-0}" ]; do
         round=$((round + 1))
-        e2e_suite "e2e-$round" "${SHORT[@]}" "${LONG[@]}"
+        e2e_suite "e2e-$round"
     done
     [ $own = no ] || finish_cluster
 }
 
-# Of every run; and those that take minutes each, or do not hold on every machine yet: `make soak` runs them too.
-SHORT=(admission causes cluster faults hygiene store)
-LONG=(failover release roll shards)
+# One program per subject; the cluster's own tests come first: what they find explains the others.
+PROGRAMS=(cluster faults admission causes store hygiene failover roll shards release)
 
 e2e_suite() {
-    local name=$1 tests
-    shift
-    tests=("${@/#/--test=}")
-    suite "$name" cargo test --locked --no-fail-fast -p blobstore-e2e "${tests[@]}" -- \
+    suite "$1" cargo test --locked --no-fail-fast -p blobstore-e2e "${PROGRAMS[@]/#/--test=}" -- \
         --test-threads="${E2E_THREADS:-2}"
 }
 

@@ -5,11 +5,13 @@ use std::{path::Path, time::Duration};
 
 use ::kube::{
     Api, Client, Config, ResourceExt,
-    api::{ApiResource, AttachParams, DeleteParams, DynamicObject, LogParams, Patch, PatchParams},
+    api::{
+        ApiResource, AttachParams, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams,
+    },
     config::{KubeConfigOptions, Kubeconfig},
     core::GroupVersionKind,
 };
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 
@@ -179,4 +181,17 @@ mod tests {
         assert_eq!(condition(&object, "Ready").map(|one| &one["status"]), Some(&"True".into()));
         assert!(condition(&object, "Degraded").is_none());
     }
+}
+
+/// What pods may ask of one node, in thousandths of a CPU; the smallest node counts.
+pub async fn node_millicpu(client: &Client) -> Result<u64> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let all = nodes.list(&ListParams::default()).await.map_err(Error::kube("list nodes"))?;
+    let cpu = |node: &Node| {
+        let text = node.status.as_ref()?.allocatable.as_ref()?.get("cpu")?.0.clone();
+        let (digits, unit) = text.strip_suffix('m').map_or((text.as_str(), 1_000), |digits| (digits, 1));
+        Some(digits.parse::<u64>().ok()? * unit)
+    };
+    let least = all.items.iter().map(|node| cpu(node).unwrap_or_default()).min().unwrap_or_default();
+    if least == 0 { Err(Error::Wrong("a node says nothing of its CPUs".to_owned())) } else { Ok(least) }
 }

@@ -85,6 +85,7 @@ fn stranger(observed: &Observed, engines: &[(&PodSeen, &EngineView)]) -> Option<
         let node = engine.nodes.iter().find(|node| {
             node.linked
                 && !node.failed
+                && !node.suspected
                 && !node.handshake
                 && !ids.contains(node.node_id.as_str())
                 && !addresses.contains(node.ip.as_str())
@@ -101,6 +102,11 @@ fn known_ids<'a>(observed: &'a Observed, engines: &[(&'a PodSeen, &'a EngineView
         .flat_map(|record| record.in_sync.iter().chain(record.primary.as_ref()))
         .map(|member| member.node_id.as_str());
     engines.iter().map(|(_, engine)| engine.member.node_id.as_str()).chain(recorded).collect()
+}
+
+/// Dead in this engine's eyes, whether or not a majority agrees: alone, an engine never gets beyond a suspicion.
+fn missed(node: &NodeView) -> bool {
+    node.failed || node.suspected
 }
 
 /// Slotless dead ids of pods that have a new id now, or none; asked of every node at once, and only when every
@@ -126,8 +132,8 @@ fn forgets(
         .into_iter()
         .filter(|(id, views)| {
             !living.contains(id)
-                && views.iter().any(|node| node.failed)
-                && views.iter().all(|node| node.slots.is_empty() && (node.failed || !node.linked))
+                && views.iter().any(|node| missed(node))
+                && views.iter().all(|node| node.slots.is_empty() && (missed(node) || !node.linked))
         })
         .map(|(id, _)| id)
         .take(FORGOTTEN_IDS_MAX)

@@ -81,6 +81,9 @@ pub struct NodeView {
     pub ip: String,
     pub primary_id: Option<String>,
     pub failed: bool,
+    /// `fail?`: this engine misses it. Stays so where no majority of primaries can agree, as in a store of one pod.
+    #[serde(default)]
+    pub suspected: bool,
     pub handshake: bool,
     pub linked: bool,
     pub slots: Vec<[u16; 2]>,

@@ -44,6 +44,7 @@ fn dead(id: &str, slots: &[[u16; 2]]) -> NodeView {
         ip: "10.9.9.9".to_owned(),
         primary_id: None,
         failed: true,
+        suspected: false,
         handshake: false,
         linked: false,
         slots: slots.to_vec(),
@@ -128,6 +129,15 @@ fn node_of_a_pod_that_has_just_gone_is_waited_for_and_not_reported() {
             assert!(later.stranger.is_some_and(|message| message.contains("gone at 10.9.9.9")));
         }
     }
+}
+
+#[test]
+fn dead_node_of_a_store_of_one_pod_is_forgotten_although_nobody_can_agree() {
+    let store = valid("replicas: 0");
+    let mut observed = healthy(&store, &revisions(&store));
+    let left = NodeView { failed: false, suspected: true, linked: true, ..dead("left", &[]) };
+    engine(&mut observed, 0).nodes.push(left);
+    check(&store, &observed, &["media-0-0 forget(left)"]);
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn parse_line(line: &str) -> Option<(NodeView, bool)> {
         ip: ip.to_owned(),
         primary_id: (*primary != "-").then(|| (*primary).to_owned()),
         failed: flags.contains(&"fail"),
+        suspected: flags.contains(&"fail?"),
         handshake: flags.contains(&"handshake"),
         linked: *link == "connected",
         slots: slots.iter().filter_map(|range| parse_range(range)).collect(),
@@ -53,10 +54,12 @@ mod tests {
     fn reads_itself_a_replica_and_a_failed_primary() {
         let text = "aa 10.0.0.1:6379@16379 myself,master - 0 0 1 connected 0-99 200 [300->-bb]\n\
                     bb 10.0.0.2:6379@16379,host slave aa 0 0 1 connected\n\
-                    cc 10.0.0.3:6379@16379 master,fail - 0 0 1 disconnected 100-199\n";
+                    cc 10.0.0.3:6379@16379 master,fail - 0 0 1 disconnected 100-199\n\
+                    dd 10.0.0.4:6379@16379 slave,fail? aa 0 0 1 connected\n";
         let (own, others) = parse_nodes(text);
         assert_eq!(own.expect("itself").slots, vec![[0, 99], [200, 200]]);
         assert_eq!(others[0].primary_id.as_deref(), Some("aa"));
         assert_eq!((others[1].failed, others[1].linked, others[1].ip.as_str()), (true, false, "10.0.0.3"));
+        assert!(!others[1].suspected && others[2].suspected && !others[2].failed);
     }
 }

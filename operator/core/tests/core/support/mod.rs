@@ -156,6 +156,7 @@ pub(crate) fn engine(shards: u32, shard: u32, member: &Member, primary: bool, al
                 ip: other.ip.clone(),
                 primary_id: None,
                 failed: false,
+                suspected: false,
                 handshake: false,
                 linked: true,
                 slots: Vec::new(),
