@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(or $(BLOBSTORE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME
 TARGET := $(CARGO_TARGET_DIR)
 E2E := cargo run --quiet --locked -p blobstore-e2e --
 
-.PHONY: help own setup cluster-up cluster-down cluster-status images demo test test-unit test-e2e bench soak lint
+.PHONY: help own setup cluster-up cluster-down cluster-status images demo test test-unit test-e2e bench bench-operator soak lint
 
 help: ## List the commands
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ test-e2e: own ## The end-to-end tests on the one-machine cluster or on the conte
 bench: setup ## Throughput against nginx and the bare engine, as a table
 	@cargo build --release --locked -p blobstore-sidecar
 	@cargo run --release --quiet --locked -p blobstore-e2e --bin bench -- --sidecar $(TARGET)/release/blobstore-sidecar
+
+bench-operator: own ## Memory of the operator and its requests to the API server with fifty stores
+	@cargo test --release --locked -p blobstore-operator --test fifty -- --nocapture
 
 soak: own ## The end-to-end tests again and again for SOAK_MINUTES (60)
 	@e2e/run-tests.sh soak

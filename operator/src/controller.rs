@@ -93,18 +93,19 @@ fn log_queue(error: Option<QueueError<Error, watcher::Error>>) {
 
 /// Stores whose spec or annotations changed: our own status writes wake nobody.
 fn subjects(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     namespace: Option<&str>,
 ) -> (impl Stream<Item = Result<Subject, watcher::Error>> + Send + 'static, Store<Subject>) {
     let (reader, writer) = reflector::store();
     let predicate = Changed;
-    let stream = watcher(watches::api::<Subject>(shared, namespace), watches::paged())
-        .backoff(watches::pauses())
+    let stream =
+        watcher(watches::api::<Subject>(shared, namespace), watches::paged()).backoff(watches::pauses());
+    let stream = watches::remembered(stream, Arc::clone(shared))
         .modify(watches::strip)
         .reflect(writer)
         .touched_objects()
         .predicate_filter(predicate, kube::runtime::PredicateConfig::default());
-    (watches::heard(stream, "BlobStore", shared.metrics.watch_errors.clone()), reader)
+    (watches::heard(stream, "BlobStore", shared), reader)
 }
 
 /// Generation, annotations and the wish to be deleted.

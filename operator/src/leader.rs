@@ -66,12 +66,14 @@ pub struct Elector {
     times: Times,
     /// The last record seen and when it last changed, on our clock.
     seen: Option<(LeaseSpec, Instant)>,
+    /// The Lease as our last write left it: renewing it needs no look, because the version travels with the write.
+    held: Option<Lease>,
 }
 
 impl Elector {
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str, times: Times) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, name: name.to_owned(), identity: identity.to_owned(), times, seen: None }
+        Self { api, name: name.to_owned(), identity: identity.to_owned(), times, seen: None, held: None }
     }
 
     /// Waits until this candidate leads. Cancel by dropping.
@@ -117,8 +119,13 @@ impl Elector {
         }
     }
 
-    /// One look and at most one write: true when the Lease is ours afterwards.
+    /// At most one look and one write: true when the Lease is ours afterwards. After a failed renewal the next try
+    /// looks first.
     async fn try_hold(&mut self) -> Result<bool, LeaseError> {
+        if let Some(lease) = self.held.take() {
+            let next = self.held(&lease.spec.clone().unwrap_or_default(), true);
+            return self.replace(lease, next).await;
+        }
         let Some(lease) = self.get().await? else {
             return self.create().await;
         };
@@ -179,7 +186,9 @@ impl Elector {
 
     /// A conflict is an error like any other: the next try looks again and sees whose success it was.
     fn won(&mut self, made: Result<Lease, LeaseError>) -> Result<bool, LeaseError> {
-        self.remember(&made?.spec.unwrap_or_default());
+        let lease = made?;
+        self.remember(&lease.spec.clone().unwrap_or_default());
+        self.held = Some(lease);
         Ok(true)
     }
 

@@ -21,6 +21,7 @@ pub mod report;
 pub mod backoff;
 pub mod error;
 pub mod fresh;
+pub mod kept;
 pub mod shared;
 pub mod sidecar_client;
 

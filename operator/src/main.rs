@@ -8,8 +8,7 @@ use blobstore_operator::error::chain;
 use blobstore_operator::{run, telemetry};
 use clap::Parser;
 
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+mod allocator;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -29,6 +28,7 @@ fn main() -> ExitCode {
 type Failed = Box<dyn std::error::Error>;
 
 fn operate(config: Config) -> Result<(), Failed> {
+    allocator::configure();
     let filter = telemetry::start(&config.log_filter, config.log_format)?;
     // Two threads: passes wait for others nearly all of the time, and each thread has its own arena.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

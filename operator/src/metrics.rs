@@ -1,5 +1,5 @@
 //! Counters and gauges of the operator, prefix `blobstore_operator_`. Labels are bounded: kinds, rungs, categories,
-//! and the namespace and name of stores that exist.
+//! and namespace and name of stores that exist.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use crate::tasks;
+use crate::webhook::STORE_LABEL;
 use blobstore_operator_api::spec::SHARDS_MAX;
 
 /// From a cached no-op pass (milliseconds) to the bound of one pass (60 s).
@@ -19,6 +20,7 @@ pub struct Metrics {
     pub reconciles: IntCounterVec,
     pub reconcile_errors: IntCounterVec,
     pub reconcile_seconds: Histogram,
+    pub passes: IntCounterVec,
     pub api_writes: IntCounterVec,
     pub api_writes_unsettled: IntCounterVec,
     pub watch_objects: IntGaugeVec,
@@ -82,10 +84,10 @@ impl Names<'_> {
     }
 }
 
-/// Labels of a gauge per store.
-const STORE: &[&str] = &["namespace", "name"];
+/// Labels of a gauge per store: the same as the sidecars' metrics get, and what a webhook's alert names the store by.
+const STORE: &[&str] = &["namespace", STORE_LABEL];
 /// Labels of a gauge per shard; a store has at most 64 of them.
-const SHARD: &[&str] = &["namespace", "name", "shard"];
+const SHARD: &[&str] = &["namespace", STORE_LABEL, "shard"];
 
 /// What the process itself has to tell: its version and its tasks.
 fn process(names: &Names<'_>) -> Result<(), prometheus::Error> {
@@ -117,6 +119,7 @@ impl Metrics {
                 &["category"],
             )?,
             reconcile_seconds: names.keep(Histogram::with_opts(seconds))?,
+            passes: names.counters("passes_total", "Passes, by what they rest on.", &["reads"])?,
             api_writes: names.counters(
                 "api_writes_total",
                 "Writes to the API server, by kind and verb.",
@@ -256,8 +259,8 @@ mod tests {
             &[ShardFigures { shard: 63, epoch: 4, in_sync: 1, data_lost: false }],
         );
         let text = String::from_utf8(metrics.render().expect("renders")).expect("is text");
-        assert!(text.contains(r#"blobstore_operator_store_ready{name="gone",namespace="ns"} 1"#), "{text}");
-        let epoch = r#"blobstore_operator_shard_epoch{name="gone",namespace="ns",shard="63"} 4"#;
+        assert!(text.contains(r#"blobstore_operator_store_ready{namespace="ns",store="gone"} 1"#), "{text}");
+        let epoch = r#"blobstore_operator_shard_epoch{namespace="ns",shard="63",store="gone"} 4"#;
         assert!(text.contains(epoch), "{text}");
         metrics.forget_store("ns", "gone");
         let text = String::from_utf8(metrics.render().expect("renders")).expect("is text");

@@ -49,8 +49,7 @@ struct Reader<'a> {
 
 /// Reads everything about `store`.
 pub async fn observe(shared: &Shared, store: &BlobStore) -> Result<Look, ObserveError> {
-    let namespace = store.namespace().unwrap_or_default();
-    let reader = Reader { client: &shared.client, namespace, store: store.name_any() };
+    let reader = Reader::new(shared, store);
     let users = store.spec.auth.users_secret.as_ref().map(|secret| secret.name.as_str());
     let secret = names::auth_secret(&reader.store);
     let (pods, sets, leases, claims, auth, users, children) = futures::join!(
@@ -79,10 +78,23 @@ pub async fn observe(shared: &Shared, store: &BlobStore) -> Result<Look, Observe
     let pods = pods.iter().filter_map(|pod| read::pod(&reader.store, pod)).collect();
     look.observed.pods = sidecars::ask_all(pods, &look.observed.auth).await;
     look.observed.nodes_lost = reader.nodes_lost(&look.observed.pods).await;
-    if let Some(message) = shared.crd_problem() {
-        look.observed.failures.push(Failure { forbidden: false, message });
-    }
+    look.observed.failures.extend(crd_failure(shared));
     Ok(look)
+}
+
+/// What was read before, with the sidecars asked anew: their word, and that of a node under a pod that is silent or
+/// not ready, never rests on memory.
+pub async fn observe_again(shared: &Shared, store: &BlobStore, kept: &Observed) -> Observed {
+    let mut observed = kept.clone();
+    let reader = Reader::new(shared, store);
+    observed.pods = sidecars::ask_all(observed.pods, &observed.auth).await;
+    observed.nodes_lost = reader.nodes_lost(&observed.pods).await;
+    observed.failures.extend(crd_failure(shared));
+    observed
+}
+
+fn crd_failure(shared: &Shared) -> Option<Failure> {
+    shared.crd_problem().map(|message| Failure { forbidden: false, message })
 }
 
 fn shard_of(lease: &Lease) -> Option<u32> {
@@ -114,7 +126,12 @@ impl Look {
     }
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(shared: &'a Shared, store: &BlobStore) -> Self {
+        let namespace = store.namespace().unwrap_or_default();
+        Self { client: &shared.client, namespace, store: store.name_any() }
+    }
+
     async fn list<K>(&self, kind: &'static str) -> Result<Vec<K>, ObserveError>
     where
         K: live::Child,

@@ -1,5 +1,6 @@
-//! The driver: observe → validate → plan → build → apply → act → report, one pass, no memory between passes but the
-//! backoff. What is decided is decided in the core; what is done is done in the step modules.
+//! The driver: observe → validate → plan → build → apply → act → report, one pass. Between passes it keeps the backoff
+//! and what was read last, which may only tell that there is nothing to do (`kept.rs`). What is decided is decided in
+//! the core; what is done is done in the step modules.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use blobstore_operator_api::status::BlobStoreStatus;
 use blobstore_operator_api::{BlobStore, names};
 use blobstore_operator_core::action::Plan;
-use blobstore_operator_core::observed::Failure;
+use blobstore_operator_core::observed::{Failure, Seen};
 use blobstore_operator_core::validate::{ValidStore, validate};
 use blobstore_operator_core::{build, plan, status};
 use jiff::Timestamp;
@@ -20,7 +21,8 @@ use crate::apply::apply;
 use crate::error::{Error, Retry, chain};
 use crate::events::tell;
 use crate::fresh::fresh;
-use crate::observe::{Look, ObserveError, observe};
+use crate::kept::{Kept, Wanted, key};
+use crate::observe::{Look, ObserveError, observe, observe_again};
 use crate::report::{measure, write_status};
 use crate::shared::{Shared, ask};
 
@@ -46,6 +48,32 @@ pub async fn reconcile(
 }
 
 async fn pass(subject: &PartialObjectMeta<BlobStore>, shared: &Shared) -> Result<Next, Error> {
+    if let Some(kept) = shared.kept.get(subject)
+        && let Some(next) = Box::pin(quiet(shared, &kept)).await
+    {
+        shared.metrics.passes.with_label_values(&["kept"]).inc();
+        return Ok(next);
+    }
+    shared.metrics.passes.with_label_values(&["read"]).inc();
+    Box::pin(full(subject, shared)).await
+}
+
+/// A pass on what was read before. `None`: there is something to do or to say, which takes a pass that reads anew.
+async fn quiet(shared: &Shared, kept: &Kept) -> Option<Next> {
+    let now = Timestamp::now();
+    let valid = validate(&kept.store).ok()?;
+    let observed = observe_again(shared, &kept.store, &kept.observed).await;
+    let before = status_of(&kept.store);
+    let plan = plan::plan(&valid, &observed, &shared.context, &before, now);
+    if !plan.actions.is_empty() || !plan.events.is_empty() || kept.wanted != Wanted::from(&plan) {
+        return None;
+    }
+    let told = status::status(&valid, &observed, &plan, &[], &before, now);
+    (told.events.is_empty() && told.status == before).then(|| Next::requeue(plan.requeue))
+}
+
+async fn full(subject: &PartialObjectMeta<BlobStore>, shared: &Shared) -> Result<Next, Error> {
+    let reading = shared.kept.read(key(subject));
     let Some(mut store) = read(subject, shared).await? else { return Ok(Next::await_change()) };
     let now = Timestamp::now();
     let valid = match validate(&store) {
@@ -77,6 +105,9 @@ async fn pass(subject: &PartialObjectMeta<BlobStore>, shared: &Shared) -> Result
     let events = [plan.events.as_slice(), &intent.events, &after.events].concat();
     tell(shared, &store, &events, now).await;
     applied?;
+    if valid.users_secret.is_none() || look.observed.users == Seen::Present(true) {
+        reading.keep(&store, &look.observed, &plan, rand::random());
+    }
     tracing::debug!(actions = plan.actions.len(), requeue = ?plan.requeue, "pass done");
     Ok(Next::requeue(plan.requeue))
 }

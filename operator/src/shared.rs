@@ -1,5 +1,5 @@
-//! What all passes share: the client, settings, metrics, and two bounded memories that hold no decisions (failures
-//! per store for the backoff, events already told).
+//! What all passes share: the client, settings, metrics, and bounded memories that hold no decisions (failures per
+//! store for the backoff, events already told, what was read last).
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::backoff::Backoff;
 use crate::events::Told;
+use crate::kept::Memory;
 use crate::metrics::Metrics;
 
 /// An API server under load answers within seconds; longer, and the pass is better started anew.
@@ -24,6 +25,7 @@ pub struct Shared {
     pub identity: String,
     pub backoff: Mutex<Backoff>,
     pub told: Mutex<Told>,
+    pub kept: Memory,
     /// Why the served CRD is not ours, while it is not.
     pub crd_outdated: Mutex<Option<String>>,
 }
@@ -92,6 +94,7 @@ impl Shared {
             identity,
             backoff: Mutex::default(),
             told: Mutex::default(),
+            kept: Memory::default(),
             crd_outdated: Mutex::default(),
         }
     }

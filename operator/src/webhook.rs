@@ -71,8 +71,8 @@ fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Er
 }
 
 const NAMESPACE_LABEL: &str = "namespace";
-/// `store` is what our own alert rules carry.
-const STORE_LABEL: &str = "store";
+/// What our own alert rules carry, from the operator's and the sidecars' metrics alike.
+pub const STORE_LABEL: &str = "store";
 
 fn store(labels: &BTreeMap<String, String>) -> Option<Hint> {
     let namespace = labels.get(NAMESPACE_LABEL)?.clone();

@@ -47,10 +47,21 @@ fn store() -> Store {
 
 impl Store {
     async fn pass(&self) -> Result<Action, Error> {
+        self.pass_at(None).await
+    }
+
+    /// As a watch that is up to date starts it: with the store's version.
+    async fn watched_pass(&self) -> Result<Action, Error> {
+        let store = self.api.get(STORE).expect("the store");
+        self.pass_at(store["metadata"]["resourceVersion"].as_str().map(str::to_owned)).await
+    }
+
+    async fn pass_at(&self, resource_version: Option<String>) -> Result<Action, Error> {
         let metadata = ObjectMeta {
             name: Some("cart".to_owned()),
             namespace: Some("shop".to_owned()),
             uid: Some("u-1".to_owned()),
+            resource_version,
             ..ObjectMeta::default()
         };
         let subject: PartialObjectMeta<blobstore_operator_api::BlobStore> = metadata.into_request_partial();
@@ -238,6 +249,49 @@ async fn lost_record_of_a_living_shard_is_not_started_from_nothing() {
     let error = store.pass().await.expect_err("the set lives, its pods are unknown");
     assert_eq!(error.category(), "record_unknown");
     assert!(store.api.get(LEASE).is_none());
+}
+
+#[tokio::test]
+async fn steady_store_costs_no_read_until_a_watch_tells_of_a_change() {
+    let store = store();
+    store.settle().await;
+    let reads = store.api.reads();
+    let next = store.watched_pass().await.expect("a pass");
+    assert_eq!(store.api.reads(), reads, "nothing has changed");
+    store.api.remove(CONFIG);
+    store.shared.kept.changed("shop", "cart");
+    assert_eq!(store.watched_pass().await.expect("a pass"), next);
+    assert!(store.api.reads() > reads);
+    assert!(store.api.get(CONFIG).is_some(), "the change was seen");
+}
+
+#[tokio::test]
+async fn changed_store_is_read_anew() {
+    let store = store();
+    store.settle().await;
+    store.api.edit(STORE, |store| store["spec"]["engine"]["config"] = json!({"hz": "20"}));
+    store.watched_pass().await.expect("a pass");
+    assert!(
+        store.api.get(CONFIG).expect("the map")["data"]["engine.conf"]
+            .as_str()
+            .expect("text")
+            .contains("hz 20")
+    );
+}
+
+/// The kept reads say that there is something to do, the API server that it is done: nothing is written.
+#[tokio::test]
+async fn what_is_to_be_done_is_decided_on_a_fresh_read() {
+    let store = store();
+    store.settle().await;
+    let stale = store.api.get(STORE).expect("the store");
+    *store.shared.crd_outdated.lock().expect("no panic") = Some("CRDOutdated: scripted".to_owned());
+    store.api.edit(STORE, |store| store["status"]["phaseReason"] = json!("somebody else's"));
+    let version = stale["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+    let reads = store.api.reads();
+    store.pass_at(version).await.expect("no conflict: the status is written at the version that was read");
+    assert!(store.api.reads() > reads, "the kept version would have been refused");
+    assert_eq!(store.condition("Reconcilable")["reason"], "ApiFailure");
 }
 
 #[tokio::test]

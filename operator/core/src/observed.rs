@@ -134,6 +134,12 @@ pub struct RecordSeen {
 }
 
 impl Observed {
+    /// The same without what the sidecars said: as it is before they are asked.
+    pub fn unasked(&self) -> Self {
+        let pods = self.pods.iter().map(PodSeen::unasked).collect();
+        Self { pods, nodes_lost: BTreeSet::new(), failures: Vec::new(), ..self.clone() }
+    }
+
     pub fn pod(&self, name: &str) -> Option<&PodSeen> {
         self.pods.iter().find(|pod| pod.name == name)
     }
@@ -175,6 +181,13 @@ impl Observed {
 }
 
 impl PodSeen {
+    /// The pod with its sidecar's word open, or impossible without an address.
+    fn unasked(&self) -> Self {
+        let (topology, report) =
+            if self.ip.is_some() { (Seen::Unknown, Seen::Unknown) } else { (Seen::Absent, Seen::Absent) };
+        Self { topology, report, ..self.clone() }
+    }
+
     pub fn engine(&self) -> Option<&blobstore_sidecar_api::topology::EngineView> {
         self.topology.present()?.engine.as_ref()
     }

@@ -2,6 +2,7 @@
 //! an error; no error reaches the queue, which would hold up all watches together.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use blobstore_operator_api::names;
@@ -47,6 +48,17 @@ pub(super) fn pauses() -> ExponentialBackoff {
 pub(super) fn heard<T>(
     watch: impl Stream<Item = Result<T, watcher::Error>> + Send + 'static,
     kind: &'static str,
+    shared: &Shared,
+) -> impl Stream<Item = Result<T, watcher::Error>> + Send + 'static
+where
+    T: Send + 'static,
+{
+    told(watch, kind, shared.metrics.watch_errors.clone())
+}
+
+fn told<T>(
+    watch: impl Stream<Item = Result<T, watcher::Error>> + Send + 'static,
+    kind: &'static str,
     errors: IntCounterVec,
 ) -> impl Stream<Item = Result<T, watcher::Error>> + Send + 'static
 where
@@ -88,7 +100,7 @@ pub(super) fn strip<K: Resource>(object: &mut K) {
 /// Wakes the store that a child belongs to. Whatever happened to the child, the pass finds out.
 fn child<K>(
     controller: Controller<Subject>,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     namespace: Option<&str>,
     kind: &'static str,
 ) -> Controller<Subject>
@@ -101,16 +113,32 @@ where
         + Sync
         + 'static,
 {
-    let changes = watcher(api::<PartialObjectMeta<K>>(shared, namespace), labelled())
-        .backoff(pauses())
-        .touched_objects();
-    let changes = heard(changes, kind, shared.metrics.watch_errors.clone());
-    controller.watches_stream(changes, |object| owner(&object))
+    let changes = watcher(api::<PartialObjectMeta<K>>(shared, namespace), labelled()).backoff(pauses());
+    let changes = heard(remembered(changes, Arc::clone(shared)).touched_objects(), kind, shared);
+    let shared = Arc::clone(shared);
+    controller.watches_stream(changes, move |object| {
+        let owner = owner(&object)?;
+        shared.kept.changed(owner.namespace.as_deref().unwrap_or_default(), &owner.name);
+        Some(owner)
+    })
+}
+
+/// Voids what is kept of all stores when a watch fails, and when it has listed anew: what was deleted meanwhile is
+/// told by nobody.
+pub(super) fn remembered<K: Send + 'static>(
+    watch: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,
+    shared: Arc<Shared>,
+) -> impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static {
+    watch.inspect(move |event| {
+        if matches!(event, Err(_) | Ok(watcher::Event::InitDone)) {
+            shared.kept.unsure();
+        }
+    })
 }
 
 pub(super) fn children(
     mut controller: Controller<Subject>,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     namespace: Option<&str>,
 ) -> Controller<Subject> {
     controller = child::<ServiceAccount>(controller, shared, namespace, "ServiceAccount");
@@ -134,7 +162,7 @@ mod tests {
     async fn errors_of_a_watch_are_counted_and_never_reach_the_queue() {
         let errors = IntCounterVec::new(prometheus::opts!("errors", "help"), &["kind"]).expect("a counter");
         let told = vec![Ok(1), Err(watcher::Error::NoResourceVersion), Ok(2)];
-        let heard: Vec<_> = heard(futures::stream::iter(told), "Pod", errors.clone()).collect().await;
+        let heard: Vec<_> = super::told(futures::stream::iter(told), "Pod", errors.clone()).collect().await;
         assert_eq!(heard.into_iter().map(|event| event.expect("no error")).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(errors.with_label_values(&["Pod"]).get(), 1);
     }

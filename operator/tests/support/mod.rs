@@ -4,6 +4,9 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![expect(clippy::expect_used, reason = "a test says what should hold")]
 
+pub(crate) mod fleet;
+pub(crate) mod server;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -36,6 +39,11 @@ struct State {
     reads: u64,
     version: u64,
     faults: Vec<(Method, String, Fault, u32)>,
+    /// What watches tell: version, what happened, path, object. Kept only while a server tells it.
+    log: Vec<(u64, &'static str, String, Value)>,
+    told: Option<tokio::sync::watch::Sender<u64>>,
+    /// Bytes of `managedFields` that every object carries, as real ones do.
+    managed_fields: usize,
 }
 
 #[derive(Clone, Default)]
@@ -59,17 +67,16 @@ impl FakeApi {
     pub(crate) fn put(&self, path: &str, object: Value) {
         let mut state = self.state();
         let object = state.stamped(path, object);
-        state.objects.insert(path.to_owned(), object);
+        state.keep(path.to_owned(), object);
     }
 
     /// Changes an object behind the operator's back.
     pub(crate) fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
         let mut state = self.state();
-        let mut object = state.objects.remove(path).expect("the object exists");
+        let mut object = state.objects.get(path).cloned().expect("the object exists");
         change(&mut object);
-        state.version += 1;
-        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
-        state.objects.insert(path.to_owned(), object);
+        let object = state.stamped(path, object);
+        state.keep(path.to_owned(), object);
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
@@ -77,7 +84,7 @@ impl FakeApi {
     }
 
     pub(crate) fn remove(&self, path: &str) -> Option<Value> {
-        self.state().objects.remove(path)
+        self.state().gone(path)
     }
 
     pub(crate) fn paths(&self) -> Vec<String> {
@@ -169,10 +176,35 @@ impl State {
             meta["namespace"] = json!(namespace);
         }
         meta["resourceVersion"] = json!(self.version.to_string());
+        if self.managed_fields > 0 && meta["managedFields"].is_null() {
+            meta["managedFields"] = json!([{"manager": "test", "operation": "Apply", "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:spec": {"f:x": "x".repeat(self.managed_fields)}}}]);
+        }
         if meta["uid"].is_null() {
             meta["uid"] = json!(format!("uid-{}", self.version));
         }
         object
+    }
+
+    fn keep(&mut self, path: String, object: Value) {
+        let what = if self.objects.contains_key(&path) { "MODIFIED" } else { "ADDED" };
+        self.objects.insert(path.clone(), object.clone());
+        self.tell(what, path, object);
+    }
+
+    fn gone(&mut self, path: &str) -> Option<Value> {
+        let mut object = self.objects.remove(path)?;
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.tell("DELETED", path.to_owned(), object.clone());
+        Some(object)
+    }
+
+    fn tell(&mut self, what: &'static str, path: String, object: Value) {
+        if let Some(told) = &self.told {
+            self.log.push((self.version, what, path, object));
+            told.send_replace(self.version);
+        }
     }
 
     fn answer(&mut self, method: &Method, path: &str, query: &str, body: Value) -> (u16, Value) {
@@ -203,19 +235,15 @@ impl State {
             return failure(404, "NotFound", "not found");
         }
         let wanted = selector(query);
-        let prefix = format!("{path}/");
-        let items: Vec<Value> = self
-            .objects
-            .iter()
-            .filter(|(at, _)| at.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/')))
-            .map(|(_, object)| object.clone())
-            .filter(|object| {
-                wanted.iter().all(|(key, value)| object["metadata"]["labels"][key] == json!(value))
-            })
-            .collect();
-        let list = json!({"kind": "List", "apiVersion": "v1",
-            "metadata": {"resourceVersion": self.version.to_string()}, "items": items});
-        (200, list)
+        let all = self.objects.iter().filter(|(at, object)| lies_under(path, at) && carries(object, &wanted));
+        let (skip, limit) = (number(query, "continue").unwrap_or(0), number(query, "limit"));
+        let mut rest = all.map(|(_, object)| object.clone()).skip(skip);
+        let items: Vec<Value> = rest.by_ref().take(limit.unwrap_or(usize::MAX)).collect();
+        let mut metadata = json!({"resourceVersion": self.version.to_string()});
+        if rest.next().is_some() {
+            metadata["continue"] = json!((skip + items.len()).to_string());
+        }
+        (200, json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}))
     }
 
     fn create(&mut self, path: &str, body: Value) -> (u16, Value) {
@@ -227,7 +255,7 @@ impl State {
             return failure(409, "AlreadyExists", "exists");
         }
         let object = self.stamped(&path, body);
-        self.objects.insert(path, object.clone());
+        self.keep(path, object.clone());
         (201, object)
     }
 
@@ -238,7 +266,7 @@ impl State {
             return failure(409, "Conflict", "changed meanwhile");
         }
         let object = self.stamped(path, body);
-        self.objects.insert(path.to_owned(), object.clone());
+        self.keep(path.to_owned(), object.clone());
         (200, object)
     }
 
@@ -259,8 +287,8 @@ impl State {
         merge(&mut next, &body);
         if Some(&next) != old.as_ref() {
             next = self.stamped(&target, next);
+            self.keep(target, next.clone());
         }
-        self.objects.insert(target, next.clone());
         (200, next)
     }
 
@@ -270,9 +298,30 @@ impl State {
         if !uid.is_null() && *uid != old["metadata"]["uid"] {
             return failure(409, "Conflict", "another uid");
         }
-        self.objects.remove(path);
+        self.gone(path);
         (200, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 200}))
     }
+}
+
+/// In the collection, or with a collection of the whole cluster in any namespace's.
+fn lies_under(collection: &str, path: &str) -> bool {
+    if let Some(rest) = path.strip_prefix(collection).and_then(|rest| rest.strip_prefix('/')) {
+        return !rest.contains('/');
+    }
+    let Some((base, plural)) = collection.rsplit_once('/') else { return false };
+    let Some(rest) = path.strip_prefix(base).and_then(|rest| rest.strip_prefix("/namespaces/")) else {
+        return false;
+    };
+    let parts: Vec<&str> = rest.split('/').collect();
+    parts.len() == 3 && parts[1] == plural
+}
+
+fn carries(object: &Value, wanted: &[(String, String)]) -> bool {
+    wanted.iter().all(|(key, value)| object["metadata"]["labels"][key] == json!(value))
+}
+
+fn number(query: &str, name: &str) -> Option<usize> {
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
 }
 
 fn merge(target: &mut Value, patch: &Value) {
