@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Compiled crates outlive the clone, as the cluster's programs do: a second clone builds in a fraction of the time.
 export CARGO_TARGET_DIR ?= $(or $(BLOBSTORE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/blobstore-e2e)/cargo
 TARGET := $(CARGO_TARGET_DIR)
-E2E := cargo run --quiet --locked -p blobstore-e2e --
+E2E := cargo run --ignore-rust-version --quiet --locked -p blobstore-e2e --
 
 .PHONY: help own setup cluster-up cluster-down cluster-status images demo test test-unit test-e2e bench bench-operator soak lint
 
@@ -44,8 +44,8 @@ test-e2e: own ## The end-to-end tests on the one-machine cluster or on the conte
 	@e2e/run-tests.sh e2e
 
 bench: setup ## Throughput against nginx and the bare engine, as a table
-	@cargo build --release --locked -p blobstore-sidecar
-	@cargo run --release --quiet --locked -p blobstore-e2e --bin bench -- --sidecar $(TARGET)/release/blobstore-sidecar
+	@cargo build --ignore-rust-version --release --locked -p blobstore-sidecar
+	@cargo run --ignore-rust-version --release --quiet --locked -p blobstore-e2e --bin bench -- --sidecar $(TARGET)/release/blobstore-sidecar
 
 bench-operator: own ## Memory of the operator and its requests to the API server with fifty stores
 	@cargo test --release --locked -p blobstore-operator --test fifty -- --nocapture
@@ -55,4 +55,4 @@ soak: own ## The end-to-end tests again and again for SOAK_MINUTES (60)
 
 lint: own ## Format and lint, warnings are errors
 	@cargo fmt --all --check
-	@cargo clippy --locked --workspace --all-targets -- -D warnings
+	@cargo clippy --ignore-rust-version --locked --workspace --all-targets -- -D warnings

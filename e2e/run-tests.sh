@@ -33,9 +33,9 @@ count() {
 
 unit() {
     suite format cargo fmt --all --check
-    suite lint cargo clippy --locked --workspace --all-targets -- -D warnings
-    suite unit cargo test --locked --no-fail-fast
-    suite harness cargo test --locked -p blobstore-e2e --lib --bins --test chart --test crd_reference
+    suite lint cargo clippy --ignore-rust-version --locked --workspace --all-targets -- -D warnings
+    suite unit cargo test --ignore-rust-version --locked --no-fail-fast
+    suite harness cargo test --ignore-rust-version --locked -p blobstore-e2e --lib --bins --test chart --test crd_reference
 }
 
 # One test program at a time: tests that stop a node or the API server would disturb all others.
@@ -59,7 +59,7 @@ end_to_end() {
 PROGRAMS=(cluster faults admission causes store hygiene failover roll shards release)
 
 e2e_suite() {
-    suite "$1" cargo test --locked --no-fail-fast -p blobstore-e2e "${PROGRAMS[@]/#/--test=}" -- \
+    suite "$1" cargo test --ignore-rust-version --locked --no-fail-fast -p blobstore-e2e "${PROGRAMS[@]/#/--test=}" -- \
         --test-threads="${E2E_THREADS:-2}"
 }
 

@@ -65,7 +65,7 @@ pub async fn build_own() -> Result<Vec<Image>> {
     let root = paths::clone_root();
     let mut command = Command::new("cargo");
     command
-        .args(["build", "--release", "--locked", "--target", TARGET])
+        .args(["build", "--ignore-rust-version", "--release", "--locked", "--target", TARGET])
         .args(["-p", "blobstore-operator", "-p", "blobstore-sidecar"])
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .current_dir(&root);

@@ -20,6 +20,9 @@ pub struct User {
     pub access_key: Option<String>,
     #[serde(default)]
     pub secret_key: Option<String>,
+    /// Further pairs of keys, all valid at once: the next pair is added before the last one goes.
+    #[serde(default)]
+    pub keys: Vec<KeyPair>,
     #[serde(default)]
     pub token: Option<String>,
     /// Without a matching grant nothing is allowed.
@@ -30,6 +33,29 @@ pub struct User {
 impl std::fmt::Debug for User {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("User").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What an S3 client signs with.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeyPair {
+    pub access_key: String,
+    pub secret_key: String,
+}
+
+impl std::fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyPair").field("access_key", &self.access_key).finish_non_exhaustive()
+    }
+}
+
+impl User {
+    /// The secret of one of this user's access keys. Access keys are no secrets: compared as they are.
+    fn secret_of(&self, access_key: &str) -> Option<&str> {
+        let first = self.access_key.as_deref().zip(self.secret_key.as_deref());
+        let more = self.keys.iter().map(|pair| (pair.access_key.as_str(), pair.secret_key.as_str()));
+        first.into_iter().chain(more).find(|(known, _)| *known == access_key).map(|(_, secret)| secret)
     }
 }
 
@@ -103,8 +129,9 @@ impl Users {
         let filled = |secret: &Option<String>| secret.as_ref().is_some_and(|secret| !secret.is_empty());
         let empty = |secret: &Option<String>| secret.as_ref().is_some_and(String::is_empty);
         for user in &users {
-            let any = filled(&user.token) || filled(&user.secret_key);
-            if !any || empty(&user.token) || empty(&user.secret_key) {
+            let any = filled(&user.token) || filled(&user.secret_key) || !user.keys.is_empty();
+            let bare = |pair: &KeyPair| pair.access_key.is_empty() || pair.secret_key.is_empty();
+            if !any || empty(&user.token) || empty(&user.secret_key) || user.keys.iter().any(bare) {
                 return Err(UsersError::NoCredentials(user.name.clone()));
             }
         }
@@ -132,6 +159,28 @@ impl Users {
         if allowed { Ok(()) } else { Err(Denied::Forbidden) }
     }
 
+    /// The secret that goes with an access key.
+    pub fn secret_of(&self, access_key: &str) -> Option<&str> {
+        self.users.iter().find_map(|user| user.secret_of(access_key))
+    }
+
+    /// The name of who has this access key.
+    pub fn name_of(&self, access_key: &str) -> Option<&str> {
+        self.users.iter().find(|user| user.secret_of(access_key).is_some()).map(|user| user.name.as_str())
+    }
+
+    /// May whoever proved to have this access key do that? `None`: who has proved nothing.
+    pub fn key_allows(&self, access_key: Option<&str>, right: Right, target: Target<'_>) -> bool {
+        let user = access_key.and_then(|key| self.users.iter().find(|user| user.secret_of(key).is_some()));
+        self.anonymous || user.is_some_and(|user| user.rights.iter().any(|grant| grant.allows(right, target)))
+    }
+
+    /// Has whoever has this access key any right in the bucket at all?
+    pub fn key_knows(&self, access_key: Option<&str>, bucket: &str) -> bool {
+        let user = access_key.and_then(|key| self.users.iter().find(|user| user.secret_of(key).is_some()));
+        self.anonymous || user.is_some_and(|user| user.rights.iter().any(|grant| grant.covers(bucket)))
+    }
+
     /// Compares with every user, so that time does not tell how far a guess got.
     fn find(&self, credentials: &Credentials) -> Option<&User> {
         let mut found = None;
@@ -145,11 +194,15 @@ impl Users {
 }
 
 impl Grant {
+    fn covers(&self, bucket: &str) -> bool {
+        match self.bucket.strip_suffix('*') {
+            Some(start) => bucket.starts_with(start),
+            None => bucket == self.bucket,
+        }
+    }
+
     fn allows(&self, right: Right, target: Target<'_>) -> bool {
-        let bucket = match self.bucket.strip_suffix('*') {
-            Some(start) => target.bucket.starts_with(start),
-            None => target.bucket == self.bucket,
-        };
+        let bucket = self.covers(target.bucket);
         // Buckets themselves belong to who may do everything in them.
         let name = target.name.starts_with(&self.prefix);
         bucket && name && (self.allow.contains(&right) || self.allow.contains(&Right::Admin))
@@ -178,11 +231,13 @@ impl Credentials {
     fn matches(&self, user: &User) -> Choice {
         match self {
             Self::Bearer(token) => same_option(token, user.token.as_deref()),
-            Self::Basic { name, secret } => {
-                let name = same(name, &user.name) | same_option(name, user.access_key.as_deref());
-                let secret = same_option(secret, user.secret_key.as_deref())
+            Self::Basic { name: name_given, secret } => {
+                let name = same(name_given, &user.name) | same_option(name_given, user.access_key.as_deref());
+                let secret_is = same_option(secret, user.secret_key.as_deref())
                     | same_option(secret, user.token.as_deref());
-                name & secret
+                user.keys.iter().fold(name & secret_is, |found, pair| {
+                    found | same(name_given, &pair.access_key) & same_option(secret, Some(&pair.secret_key))
+                })
             }
         }
     }

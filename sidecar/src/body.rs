@@ -1,4 +1,5 @@
-//! One representation of a body in each direction: what a client sends (bounded in time), and what it gets (a stream of shared bytes; a panic or an error in it cuts the connection).
+//! One representation of a body in each direction: what a client sends (bounded in time), and what it gets (a stream
+//! of shared bytes; a panic or an error in it cuts the connection).
 
 use std::fmt;
 use std::future::Future as _;
@@ -25,27 +26,64 @@ pub enum BodyError {
     Idle(Duration),
     #[error("the upload ended before its end")]
     Truncated(#[source] hyper::Error),
+    /// Whoever decodes or verifies the body on its way refuses it.
+    #[error("{0}")]
+    Refused(StreamError),
+}
+
+/// Where the bytes of a request come from.
+enum Source {
+    /// The client's connection.
+    Wire { incoming: Incoming, busy: Busy },
+    /// Another body of this process, decoded, verified or made here.
+    Inner { stream: BoxStream<'static, Result<Bytes, StreamError>>, length: Option<u64> },
 }
 
 /// What a client sends.
-#[derive(Debug)]
 pub struct RequestBody {
-    incoming: Incoming,
-    busy: Busy,
+    source: Source,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     touched: bool,
     idled: bool,
 }
 
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").field("length", &self.length()).finish_non_exhaustive()
+    }
+}
+
 impl RequestBody {
     pub fn new(incoming: Incoming, busy: Busy, idle: Duration) -> Self {
-        Self { incoming, busy, idle, timer: None, touched: false, idled: false }
+        Self::of(Source::Wire { incoming, busy }, idle)
+    }
+
+    /// A body whose bytes pass through `stream`. `length`: exactly as many come.
+    pub fn inner(
+        stream: impl Stream<Item = Result<Bytes, StreamError>> + Send + 'static,
+        length: Option<u64>,
+        idle: Duration,
+    ) -> Self {
+        use futures::StreamExt as _;
+        Self::of(Source::Inner { stream: stream.boxed(), length }, idle)
+    }
+
+    /// No bytes.
+    pub fn none() -> Self {
+        Self::inner(futures::stream::empty(), Some(0), Duration::ZERO)
+    }
+
+    fn of(source: Source, idle: Duration) -> Self {
+        Self { source, idle, timer: None, touched: false, idled: false }
     }
 
     /// Declared length, if the client declared one.
     pub fn length(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
+        match &self.source {
+            Source::Wire { incoming, .. } => incoming.size_hint().exact(),
+            Source::Inner { length, .. } => *length,
+        }
     }
 
     /// Reading has begun: the client was told to send, and what it sent is gone.
@@ -60,8 +98,16 @@ impl RequestBody {
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         self.touched = true;
+        let incoming = match &mut self.source {
+            Source::Wire { incoming, .. } => incoming,
+            // What it reads from has its own idle time.
+            Source::Inner { stream, .. } => {
+                let next = ready!(stream.as_mut().poll_next(cx));
+                return Poll::Ready(next.map(|item| item.map_err(BodyError::Refused)));
+            }
+        };
         loop {
-            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
                 let idle = self.idle;
                 let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + idle)));
                 ready!(timer.as_mut().poll(cx));
@@ -107,14 +153,19 @@ impl http_body::Body for RequestBody {
         self.length().map(SizeHint::with_exact).unwrap_or_default()
     }
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.source {
+            Source::Wire { incoming, .. } => incoming.is_end_stream(),
+            Source::Inner { length, .. } => *length == Some(0),
+        }
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if !self.incoming.is_end_stream() {
-            self.busy.leave_unread();
+        if let Source::Wire { incoming, busy } = &self.source
+            && !incoming.is_end_stream()
+        {
+            busy.leave_unread();
         }
     }
 }
@@ -122,7 +173,8 @@ impl Drop for RequestBody {
 /// What an answer holds on to until it is out: a permit, a handle.
 pub type Keep = Box<dyn std::any::Any + Send>;
 
-type StreamError = Box<dyn std::error::Error + Send + Sync>;
+/// Why a stream of bytes broke.
+pub type StreamError = Box<dyn std::error::Error + Send + Sync>;
 
 enum Content {
     Empty,
@@ -132,6 +184,8 @@ enum Content {
         stream: BoxStream<'static, Result<Bytes, StreamError>>,
         left: u64,
     },
+    /// An answer of the S3 side; its own bodies are inside.
+    S3(s3s::Body),
     /// A forwarded answer, whose owner may fall silent.
     Incoming {
         incoming: Incoming,
@@ -177,6 +231,11 @@ impl Body {
         Self { content: Content::Stream { stream, left: length }, finish: None }
     }
 
+    /// What the S3 side made.
+    pub fn s3(body: s3s::Body) -> Self {
+        Self { content: Content::S3(body), finish: None }
+    }
+
     /// Attaches the request's end.
     pub fn finish_with(mut self, finish: Finish) -> Self {
         self.finish = Some(finish);
@@ -191,6 +250,7 @@ impl Body {
                 self.content = Content::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
+            Content::S3(body) => Pin::new(body).poll_frame(cx),
             Content::Incoming { incoming, idle, timer, _keep } => match Pin::new(incoming).poll_frame(cx) {
                 Poll::Ready(frame) => {
                     *timer = None;
@@ -242,6 +302,8 @@ impl http_body::Body for Body {
             }
         };
         match &frame {
+            // The body inside has counted them.
+            Some(Ok(_)) if matches!(this.content, Content::S3(_)) => {}
             Some(Ok(data)) => BYTES_OUT.inc_by(data.data_ref().map_or(0, |data| data.len() as u64)),
             Some(Err(error)) => {
                 if let Some(finish) = &mut this.finish {
@@ -258,6 +320,7 @@ impl http_body::Body for Body {
             Content::Empty => true,
             Content::Full(bytes) => bytes.is_empty(),
             Content::Stream { left, .. } => *left == 0,
+            Content::S3(body) => body.is_end_stream(),
             Content::Incoming { incoming, .. } => incoming.is_end_stream(),
         }
     }
@@ -267,6 +330,7 @@ impl http_body::Body for Body {
             Content::Empty => SizeHint::with_exact(0),
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Stream { left, .. } => SizeHint::with_exact(*left),
+            Content::S3(body) => http_body::Body::size_hint(body),
             Content::Incoming { incoming, .. } => incoming.size_hint(),
         }
     }

@@ -171,6 +171,7 @@ fn users(args: &DevArgs) -> Result<Users, DevError> {
             name: access_key.clone(),
             access_key: Some(access_key.clone()),
             secret_key: Some(secret_key.clone()),
+            keys: Vec::new(),
             token: Some(secret_key.clone()),
             rights: vec![everything],
         });

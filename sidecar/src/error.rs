@@ -4,9 +4,10 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED, RETRY_AFTER};
 use http::{Response, StatusCode};
-use serde::Serialize;
+use http_body_util::{BodyExt as _, Collected, Limited};
+use serde::{Deserialize, Serialize};
 
 use crate::body::Body;
 
@@ -57,6 +58,22 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
+    /// What another pod answered instead of serving.
+    pub async fn of(response: Response<Body>) -> Self {
+        let (head, body) = response.into_parts();
+        let text = Limited::new(body, MESSAGE_BYTES_MAX).collect().await.map(Collected::to_bytes);
+        let document: Document =
+            text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let code = head.headers.get(HEADER_ERROR).and_then(|value| value.to_str().ok());
+        let code = code.or(Some(document.code.as_ref()));
+        let code = CODES.iter().find(|known| Some(**known) == code).copied().unwrap_or("InternalError");
+        let kept = [RETRY_AFTER, ETAG, LAST_MODIFIED, CONTENT_RANGE];
+        let headers =
+            kept.into_iter().filter_map(|name| Some((name.clone(), head.headers.get(name)?.clone())));
+        let message = document.message.into_owned().into();
+        Self { status: head.status, code, message, headers: headers.collect() }
+    }
+
     pub fn no_such_bucket(bucket: &str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -97,15 +114,48 @@ impl ApiError {
 /// Repeats the code of a refusal where a script or a HEAD can see it.
 pub const HEADER_ERROR: HeaderName = HeaderName::from_static("x-blobstore-error");
 
+/// A message is a sentence or two.
+const MESSAGE_BYTES_MAX: usize = 16 << 10;
+/// Every code that the plain lane gives: what a peer says is one of these, or nothing that we know.
+const CODES: &[&str] = &[
+    "AccessDenied",
+    "BadDigest",
+    "BucketAlreadyExists",
+    "BucketNotEmpty",
+    "DamagedObject",
+    "EntityTooLarge",
+    "IncompleteBody",
+    "InsufficientStorage",
+    "InvalidArgument",
+    "InvalidBucketName",
+    "InvalidDigest",
+    "InvalidRange",
+    "InvalidURI",
+    "KeyTooLongError",
+    "MethodNotAllowed",
+    "NoSuchBucket",
+    "NoSuchKey",
+    "NotImplemented",
+    "NotModified",
+    "NotOwner",
+    "PreconditionFailed",
+    "QuotaExceeded",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+];
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Document<'a> {
+    code: Cow<'a, str>,
+    message: Cow<'a, str>,
+    request_id: Cow<'a, str>,
+}
+
 fn json(code: &str, message: &str, request_id: &str) -> String {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Document<'a> {
-        code: &'a str,
-        message: &'a str,
-        request_id: &'a str,
-    }
-    serde_json::to_string(&Document { code, message, request_id }).unwrap_or_default()
+    let document = Document { code: code.into(), message: message.into(), request_id: request_id.into() };
+    serde_json::to_string(&document).unwrap_or_default()
 }
 
 fn xml(code: &str, message: &str, request_id: &str) -> String {

@@ -27,6 +27,11 @@ impl Finish {
         &self.request_id
     }
 
+    /// The operation turned out only on the way.
+    pub fn rename(&mut self, operation: Option<&'static str>) {
+        self.operation = operation.unwrap_or(self.operation);
+    }
+
     pub fn answered(&mut self, status: u16) {
         self.status = status;
     }

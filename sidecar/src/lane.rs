@@ -22,6 +22,7 @@ use crate::io::Busy;
 use crate::metrics::{PANICS, REJECTED, reason};
 use crate::peer::Slot;
 use crate::route::{self, Operation};
+use crate::s3::{self, S3};
 use crate::server::Service;
 use crate::shell::Shell;
 
@@ -31,7 +32,8 @@ mod headers;
 mod listing;
 mod object;
 
-pub use listing::{buckets_here, page_here};
+pub use headers::{HEADER_CRC64, HEADER_ETAG};
+pub use listing::{all_buckets_inside, buckets_here, page_here, page_inside};
 
 /// Names a request in logs, in errors and on its way to the owner.
 pub const HEADER_REQUEST_ID: HeaderName = HeaderName::from_static("x-blobstore-request-id");
@@ -47,16 +49,49 @@ pub enum Side {
     Client,
     /// A peer, whose token was checked: never forwarded again.
     Peer,
+    /// The S3 side of this pod, which has checked rights already: forwarded if need be.
+    Inside,
 }
 
 /// The client port.
 #[derive(Debug)]
-pub struct ClientPort(pub Arc<Shell>);
+pub struct ClientPort {
+    shell: Arc<Shell>,
+    s3: S3,
+}
+
+impl ClientPort {
+    pub fn new(shell: Arc<Shell>) -> Self {
+        Self { s3: S3::new(Arc::clone(&shell)), shell }
+    }
+}
 
 impl Service for ClientPort {
     fn answer(self: Arc<Self>, request: Request<Incoming>, busy: Busy) -> BoxFuture<'static, Response<Body>> {
-        Box::pin(answer(Arc::clone(&self.0), Side::Client, request, busy))
+        let (head, body) = request.into_parts();
+        let is_s3 = s3::wants(&head);
+        let request = Request::from_parts(head, body);
+        if is_s3 {
+            return Box::pin(async move { self.s3.answer(&self.shell, request, busy).await });
+        }
+        Box::pin(answer(Arc::clone(&self.shell), Side::Client, request, busy))
     }
+}
+
+/// A request of this pod's own S3 side. What the owner refuses comes back as an error, too.
+pub async fn inside(
+    shell: &Arc<Shell>,
+    head: &request::Parts,
+    request_id: &str,
+    body: RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let operation = route::operation(&head.method, &head.uri, &head.headers)?;
+    let exchange = Exchange { shell, side: Side::Inside, head, request_id };
+    let response = exchange.handle(operation, body).await?;
+    if !response.status().is_success() {
+        return Err(ApiError::of(response).await);
+    }
+    Ok(response)
 }
 
 /// Answers one data request.
@@ -85,7 +120,7 @@ pub async fn answer(shell: Arc<Shell>, side: Side, request: Request<Incoming>, b
 }
 
 /// A panic ends this request with 500, and nothing else.
-async fn caught(
+pub(crate) async fn caught(
     work: impl Future<Output = Result<Response<Body>, ApiError>>,
 ) -> Result<Response<Body>, ApiError> {
     match AssertUnwindSafe(work).catch_unwind().await {
@@ -140,7 +175,7 @@ impl Exchange<'_> {
     }
 
     fn authorise(&self, operation: &Operation) -> Result<(), ApiError> {
-        if self.side == Side::Peer {
+        if self.side != Side::Client {
             return Ok(());
         }
         let (right, bucket, name) = operation.needs();

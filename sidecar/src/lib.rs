@@ -25,6 +25,7 @@ pub mod ports;
 pub mod prestop;
 pub mod render;
 pub mod route;
+pub mod s3;
 pub mod serve;
 pub mod server;
 pub mod shell;

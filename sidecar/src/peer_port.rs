@@ -37,7 +37,7 @@ impl Service for PeerPort {
         Box::pin(async move {
             let known = bearer_is(request.headers(), &self.token);
             if known && request.headers().contains_key(HEADER_FORWARDED) {
-                return lane::answer(Arc::clone(&self.shell), Side::Peer, request, busy).await;
+                return Box::pin(lane::answer(Arc::clone(&self.shell), Side::Peer, request, busy)).await;
             }
             let _busy = busy.enter();
             let answer = if known || request.uri().path() == IDENTITY_PATH {

@@ -43,7 +43,7 @@ pub fn start(shell: Arc<Shell>, control: Arc<dyn Control>, log: LogFilter, ports
     let connections_max = usize::try_from(shell.limits.connections_max).unwrap_or(usize::MAX);
     let port = |name, connections_max| Port { name, connections_max, patience: shell.patience() };
     let drain = || shell.drain.subscribe();
-    let service = Arc::new(ClientPort(Arc::clone(&shell)));
+    let service = Arc::new(ClientPort::new(Arc::clone(&shell)));
     let mut data =
         vec![tasks::spawn("port", server::serve(client, port("client", connections_max), service, drain()))];
     if let Some(peer) = peer {

@@ -123,6 +123,14 @@ pub fn is_signed(headers: &HeaderMap, uri: &Uri) -> bool {
         || (query.contains("AWSAccessKeyId=") && query.contains("Signature="))
 }
 
+/// Does the query name something that only S3 has?
+pub fn is_s3_query(uri: &Uri) -> bool {
+    let names = uri.query().unwrap_or_default().split('&');
+    names
+        .map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name))
+        .any(|name| S3_PARAMETERS.contains(&name))
+}
+
 /// Reads the operation out of a request's line and headers.
 pub fn operation(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Operation, ApiError> {
     if is_signed(headers, uri) {

@@ -7,8 +7,9 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 /// Until told otherwise: events of our own that a person may have to act on. The API client's own errors are told
-/// by who called it, once.
-const FILTER: &str = "info,redis=warn,hyper=warn,hyper_util=warn,kube=warn,kube_client::client::builder=off";
+/// by who called it, once; s3s tells every refusal of a client as an error.
+const FILTER: &str =
+    "info,redis=warn,hyper=warn,hyper_util=warn,kube=warn,kube_client::client::builder=off,s3s=off";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,16 @@ use crate::error::ApiError;
 
 /// User metadata is taken under both and comes back under both: S3's clients and ours read their own.
 const META_PREFIXES: [&str; 2] = ["x-amz-meta-", "x-blobstore-meta-"];
+/// Asks for the kind of ETag that an upload gets: `md5`, or `opaque` (which it is without this).
+pub const HEADER_ETAG: HeaderName = HeaderName::from_static("x-blobstore-etag");
+/// CRC64-NVME of the whole object: base64 of its eight bytes, as S3 writes it.
+pub const HEADER_CRC64: HeaderName = HeaderName::from_static("x-blobstore-crc64nvme");
+/// Headers that are stored as they come, and come back. In the record their names begin with a colon: no user
+/// metadata can have such a name.
+const ECHOED: [HeaderName; 2] = [
+    HeaderName::from_static("x-amz-storage-class"),
+    HeaderName::from_static("x-amz-website-redirect-location"),
+];
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -43,6 +53,11 @@ pub(super) fn attributes(headers: &HeaderMap) -> Result<Attributes, ApiError> {
             user.push((short.to_owned(), value));
         }
     }
+    for name in &ECHOED {
+        if let Some(value) = text(headers, name)? {
+            user.push((format!(":{name}"), value));
+        }
+    }
     Ok(Attributes {
         content_type: text(headers, &CONTENT_TYPE)?,
         content_encoding: text(headers, &CONTENT_ENCODING)?,
@@ -53,6 +68,16 @@ pub(super) fn attributes(headers: &HeaderMap) -> Result<Attributes, ApiError> {
         user,
         origin: None,
     })
+}
+
+/// Does the client want the body's MD5 as ETag?
+pub(super) fn wants_md5(headers: &HeaderMap) -> bool {
+    headers.get(HEADER_ETAG).is_some_and(|value| value.as_bytes() == b"md5")
+}
+
+pub(super) fn crc64(sum: u64) -> HeaderValue {
+    HeaderValue::from_str(&STANDARD.encode(sum.to_be_bytes()))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// `Content-MD5`, when there is one.
@@ -132,12 +157,19 @@ pub(super) fn describe(out: &mut HeaderMap, meta: &ObjectMeta) {
         }
     }
     for (short, value) in user {
+        if let Some(echoed) = short.strip_prefix(':') {
+            if let Some(name) = ECHOED.iter().find(|name| name.as_str() == echoed) {
+                put(name.clone(), value);
+            }
+            continue;
+        }
         for prefix in META_PREFIXES {
             if let Ok(name) = HeaderName::from_bytes(format!("{prefix}{short}").as_bytes()) {
                 put(name, value);
             }
         }
     }
+    out.insert(HEADER_CRC64, crc64(meta.crc64));
     out.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if content_type.is_none() {
         out.insert(CONTENT_TYPE, OCTETS);

@@ -2,15 +2,16 @@
 //! every partition: a listing that silently misses a shard is a wrong answer.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use blobstore_sidecar_core::key::BucketName;
 use blobstore_sidecar_core::list::{Cursor, ListPage, merge_pages};
 use blobstore_sidecar_store::{BucketInfo, ErrorKind, ListRequest, StoreError};
 use futures::future::try_join_all;
-use http::Response;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::{Request, Response};
 
-use super::{Exchange, TRIES_MAX, TRY_PAUSE};
+use super::{Exchange, Side, TRIES_MAX, TRY_PAUSE};
 use crate::body::Body;
 use crate::error::ApiError;
 use crate::peers::Peering;
@@ -30,8 +31,21 @@ pub(super) async fn objects(
             "the continuation token is not one of this store: start again without it",
         ));
     }
+    let page = page(exchange, bucket, query).await?;
+    let text = if wants_json(exchange) {
+        render::page_json(bucket, query, &page)
+    } else {
+        render::page_xml(bucket, query, &page)
+    };
+    Ok(answer(exchange, text))
+}
+
+async fn page(exchange: &Exchange<'_>, bucket: &BucketName, query: &ListQuery) -> Result<ListPage, ApiError> {
     let shell = exchange.shell;
     shell.store.get_bucket(bucket).await.map_err(|error| exchange.fail(error))?;
+    if query.keys_max == 0 {
+        return Ok(ListPage::default());
+    }
     let ask = wire::ListAsk {
         bucket: bucket.as_str().to_owned(),
         prefix: query.prefix.clone(),
@@ -40,17 +54,27 @@ pub(super) async fn objects(
         token: query.continuation_token.clone(),
         max: query.keys_max,
     };
-    let page = if query.keys_max == 0 {
-        ListPage::default()
-    } else {
-        whole(exchange, || pages(shell, &ask)).await?
-    };
-    let text = if wants_json(exchange) {
-        render::page_json(bucket, query, &page)
-    } else {
-        render::page_xml(bucket, query, &page)
-    };
-    Ok(answer(exchange, text))
+    whole(exchange, || pages(shell, &ask)).await
+}
+
+/// A page for this pod's own S3 side.
+pub async fn page_inside(
+    shell: &Arc<Shell>,
+    request_id: &str,
+    bucket: &BucketName,
+    query: &ListQuery,
+) -> Result<ListPage, ApiError> {
+    let mut request = Request::new(());
+    *request.uri_mut() = format!("/{bucket}").parse().unwrap_or_default();
+    let (head, ()) = request.into_parts();
+    page(&Exchange { shell, side: Side::Inside, head: &head, request_id }, bucket, query).await
+}
+
+/// All buckets, for this pod's own S3 side.
+pub async fn all_buckets_inside(shell: &Arc<Shell>, request_id: &str) -> Result<Vec<BucketInfo>, ApiError> {
+    let (head, ()) = Request::new(()).into_parts();
+    let exchange = Exchange { shell, side: Side::Inside, head: &head, request_id };
+    whole(&exchange, || all_buckets(shell)).await
 }
 
 pub(super) async fn buckets(exchange: &Exchange<'_>) -> Result<Response<Body>, ApiError> {

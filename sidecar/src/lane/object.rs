@@ -26,11 +26,13 @@ pub(super) async fn put(
         attributes: headers::attributes(given)?,
         conditions: headers::conditions(given)?,
         content_md5: headers::content_md5(given)?,
+        want_md5_etag: headers::wants_md5(given),
         ..PutRequest::new(bucket.clone(), name.clone(), body.length())
     };
     let stored = exchange.shell.store.put(request, body).await?;
     let mut response = Response::new(Body::empty());
     set(response.headers_mut(), ETAG, &stored.etag.quoted());
+    response.headers_mut().insert(headers::HEADER_CRC64, headers::crc64(stored.crc64));
     Ok(response)
 }
 

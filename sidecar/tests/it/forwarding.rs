@@ -208,6 +208,49 @@ async fn any_sidecar_serves_every_key() {
     stop([lower, upper]).await;
 }
 
+/// S3 at any pod: bodies stream through to the owner, and what does not match its checksum is not stored there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_is_served_by_any_sidecar() {
+    let (lower, upper) = pair();
+    let clients = [lower.client.clone(), upper.client.clone()];
+    blocking(move || {
+        let s3 = [("x-amz-acl", "private")];
+        let wrong = [("x-amz-checksum-crc32", "AAAAAA==")];
+        assert_status(&clients[0].send("PUT", "/both-s3", &s3, b""), 200, "a bucket");
+        for index in 0..16 {
+            let body = pattern(index * 50_000, index as u64);
+            let path = format!("/both-s3/{index}");
+            let client = &clients[index % 2];
+            assert_status(&client.send("PUT", &path, &s3, &body), 200, &path);
+            if index > 0 {
+                let refused = client.send("PUT", &format!("{path}-bad"), &wrong, &body);
+                assert_status(&refused, 400, "a sum that does not hold");
+                assert!(refused.text().contains("<Code>BadDigest</Code>"), "{}", refused.text());
+            }
+            for client in &clients {
+                let got = client.send("GET", &path, &s3, b"");
+                assert_status(&got, 200, &path);
+                assert!(got.body == body, "{path}: other bytes");
+                let refused = client.send("GET", &format!("{path}-bad"), &s3, b"");
+                assert_status(&refused, 404, "never stored");
+                assert!(refused.text().contains("<Code>NoSuchKey</Code>"), "{}", refused.text());
+                let current = got.header("etag").expect("an ETag").to_owned();
+                let headers = [("x-amz-acl", "private"), ("if-none-match", current.as_str())];
+                assert_status(&client.send("GET", &path, &headers, b""), 304, "not modified");
+            }
+        }
+        let page = clients[1].send("GET", "/both-s3?list-type=2", &s3, b"");
+        assert!(page.text().contains("<KeyCount>16</KeyCount>"), "{}", page.text());
+        let keys: String = (0..16).map(|key| format!("<Object><Key>{key}</Key></Object>")).collect();
+        let document = format!("<Delete>{keys}</Delete>");
+        let deleted = clients[1].send("POST", "/both-s3?delete", &s3, document.as_bytes());
+        assert_eq!(deleted.text().matches("<Deleted>").count(), 16, "{}", deleted.text());
+        assert_status(&clients[0].send("DELETE", "/both-s3", &s3, b""), 204, "empty on both");
+    })
+    .await;
+    stop([lower, upper]).await;
+}
+
 /// The owner says 421 with its epoch before it reads a body; the first sidecar says 503 after its second try.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_map_is_answered_before_the_body_moves() {

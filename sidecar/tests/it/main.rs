@@ -16,3 +16,7 @@ mod memory;
 mod process;
 #[cfg(test)]
 mod protocol;
+#[cfg(test)]
+mod s3;
+#[cfg(test)]
+mod signer;

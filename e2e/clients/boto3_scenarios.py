@@ -1,0 +1,311 @@
+"""What an application does with boto3: buckets, objects, ranges, conditions, listings, presigned URLs, checksums."""
+
+import base64
+import hashlib
+import io
+import urllib.error
+import urllib.request
+import uuid
+import zlib
+
+import boto3
+from botocore.client import Config
+from botocore.exceptions import ClientError
+
+from harness import ACCESS_KEY, ENDPOINT, SECRET_KEY, pattern, run, scenario
+
+
+def client(**config):
+    return boto3.client(
+        "s3",
+        endpoint_url=ENDPOINT,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}, **config),
+    )
+
+
+s3 = client()
+
+
+def bucket():
+    name = f"boto-{uuid.uuid4().hex[:12]}"
+    s3.create_bucket(Bucket=name)
+    return name
+
+
+def refused(status, code, call, **arguments):
+    try:
+        call(**arguments)
+    except ClientError as error:
+        got = (error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"])
+        assert got == (status, code), got
+        return error.response
+    raise AssertionError(f"not refused: {status} {code} was expected")
+
+
+def same(got, want):
+    assert got == want, f"{got!r} is not {want!r}"
+
+
+@scenario
+def buckets_are_made_found_and_removed():
+    name = bucket()
+    assert name in [entry["Name"] for entry in s3.list_buckets()["Buckets"]]
+    same(s3.head_bucket(Bucket=name)["ResponseMetadata"]["HTTPStatusCode"], 200)
+    same(s3.get_bucket_location(Bucket=name)["LocationConstraint"], None)
+    refused(409, "BucketAlreadyOwnedByYou", s3.create_bucket, Bucket=name)
+    s3.put_object(Bucket=name, Key="a", Body=b"x")
+    refused(409, "BucketNotEmpty", s3.delete_bucket, Bucket=name)
+    s3.delete_object(Bucket=name, Key="a")
+    s3.delete_bucket(Bucket=name)
+    refused(404, "404", s3.head_bucket, Bucket=name)
+    refused(404, "NoSuchBucket", s3.list_objects_v2, Bucket=name)
+    refused(404, "NoSuchBucket", s3.put_object, Bucket=name, Key="a", Body=b"x")
+    refused(400, "InvalidBucketName", client().create_bucket, Bucket="under_score")
+
+
+@scenario
+def objects_come_back_as_they_went():
+    name = bucket()
+    for size in [0, 1, 4096, 16384, 16385, 65536, 262080, 262081, 1 << 20, 5_000_001, 9 << 20]:
+        body = pattern(size, size + 1)
+        put = s3.put_object(Bucket=name, Key=f"o/{size}", Body=body)
+        md5 = hashlib.md5(body).hexdigest()
+        if size <= 8 << 20:
+            same(put["ETag"], f'"{md5}"')
+        else:
+            assert put["ETag"].endswith('-1"'), put["ETag"]
+        got = s3.get_object(Bucket=name, Key=f"o/{size}")
+        same(hashlib.md5(got["Body"].read()).hexdigest(), md5)
+        same((got["ContentLength"], got["ETag"]), (size, put["ETag"]))
+        head = s3.head_object(Bucket=name, Key=f"o/{size}")
+        same((head["ContentLength"], head["ETag"], head["AcceptRanges"]), (size, put["ETag"], "bytes"))
+
+
+@scenario
+def strange_keys_are_keys():
+    name = bucket()
+    keys = ["a b", "a+b", "ä/ö", "%41", "x//y", "/lead", "trail/", "a&b=c;d", "q?r#s", "~.-_", "'\"<>", "日本語", "*"]
+    for key in keys:
+        s3.put_object(Bucket=name, Key=key, Body=key.encode())
+    for key in keys:
+        same(s3.get_object(Bucket=name, Key=key)["Body"].read(), key.encode())
+    listed = [entry["Key"] for entry in s3.list_objects_v2(Bucket=name)["Contents"]]
+    same(listed, sorted(keys, key=lambda key: key.encode()))
+    refused(400, "KeyTooLongError", s3.put_object, Bucket=name, Key="k" * 1025, Body=b"")
+
+
+@scenario
+def headers_and_metadata_are_kept():
+    name = bucket()
+    s3.put_object(
+        Bucket=name,
+        Key="m",
+        Body=b"x",
+        ContentType="text/plain; charset=utf-8",
+        CacheControl="max-age=60",
+        ContentDisposition='attachment; filename="a.txt"',
+        ContentEncoding="gzip",
+        ContentLanguage="de",
+        Metadata={"one": "1", "two": "zwei"},
+        StorageClass="REDUCED_REDUNDANCY",
+    )
+    head = s3.head_object(Bucket=name, Key="m")
+    same(head["Metadata"], {"one": "1", "two": "zwei"})
+    same(head["ContentType"], "text/plain; charset=utf-8")
+    same(head["CacheControl"], "max-age=60")
+    same(head["ContentDisposition"], 'attachment; filename="a.txt"')
+    same(head["ContentEncoding"], "gzip")
+    same(head["ContentLanguage"], "de")
+    same(head["StorageClass"], "REDUCED_REDUNDANCY")
+    s3.put_object(Bucket=name, Key="plain", Body=b"x")
+    same(s3.head_object(Bucket=name, Key="plain")["ContentType"], "binary/octet-stream")
+    refused(400, "MetadataTooLarge", s3.put_object, Bucket=name, Key="b", Body=b"", Metadata={"k": "v" * 2100})
+    got = s3.get_object(
+        Bucket=name, Key="m", ResponseContentType="image/png", ResponseCacheControl="no-store",
+        ResponseContentDisposition="inline", ResponseContentEncoding="identity", ResponseContentLanguage="fr",
+    )
+    same((got["ContentType"], got["CacheControl"]), ("image/png", "no-store"))
+    same((got["ContentDisposition"], got["ContentLanguage"]), ("inline", "fr"))
+
+
+@scenario
+def ranges_are_cut_to_the_byte():
+    name = bucket()
+    body = pattern(1 << 20)
+    s3.put_object(Bucket=name, Key="r", Body=body)
+    for text, start, end in [
+        ("bytes=0-0", 0, 1), ("bytes=10-19", 10, 20), ("bytes=1048000-", 1048000, 1 << 20),
+        ("bytes=-5", (1 << 20) - 5, 1 << 20), ("bytes=262079-262081", 262079, 262082),
+        ("bytes=5-99999999", 5, 1 << 20),
+    ]:
+        got = s3.get_object(Bucket=name, Key="r", Range=text)
+        same(got["Body"].read(), body[start:end])
+        same(got["ContentRange"], f"bytes {start}-{end - 1}/{1 << 20}")
+        same(got["ResponseMetadata"]["HTTPStatusCode"], 206)
+    refused(416, "InvalidRange", s3.get_object, Bucket=name, Key="r", Range="bytes=1048576-")
+
+
+@scenario
+def conditions_hold_on_reads_and_writes():
+    name = bucket()
+    put = s3.put_object(Bucket=name, Key="c", Body=b"one")
+    etag, modified = put["ETag"], s3.head_object(Bucket=name, Key="c")["LastModified"]
+    s3.get_object(Bucket=name, Key="c", IfMatch=etag)
+    refused(412, "PreconditionFailed", s3.get_object, Bucket=name, Key="c", IfMatch='"nope"')
+    refused(304, "304", s3.get_object, Bucket=name, Key="c", IfNoneMatch=etag)
+    refused(304, "304", s3.head_object, Bucket=name, Key="c", IfNoneMatch=etag)
+    refused(304, "304", s3.get_object, Bucket=name, Key="c", IfModifiedSince=modified)
+    s3.get_object(Bucket=name, Key="c", IfUnmodifiedSince=modified)
+    refused(412, "PreconditionFailed", s3.put_object, Bucket=name, Key="c", Body=b"x", IfNoneMatch="*")
+    s3.put_object(Bucket=name, Key="new", Body=b"x", IfNoneMatch="*")
+    refused(412, "PreconditionFailed", s3.put_object, Bucket=name, Key="c", Body=b"x", IfMatch='"nope"')
+    s3.put_object(Bucket=name, Key="c", Body=b"two", IfMatch=etag)
+    same(s3.get_object(Bucket=name, Key="c")["Body"].read(), b"two")
+    refused(404, "NoSuchKey", s3.get_object, Bucket=name, Key="none")
+    refused(404, "404", s3.head_object, Bucket=name, Key="none")
+
+
+@scenario
+def listings_page_and_fold():
+    name = bucket()
+    keys = [f"d{i % 7}/f{i:03}" for i in range(150)] + ["root-a", "root-b"]
+    for key in keys:
+        s3.put_object(Bucket=name, Key=key, Body=b"")
+    keys.sort()
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=name, PaginationConfig={"PageSize": 17})
+    same([entry["Key"] for page in pages for entry in page.get("Contents", [])], keys)
+    pages = s3.get_paginator("list_objects").paginate(Bucket=name, PaginationConfig={"PageSize": 17})
+    same([entry["Key"] for page in pages for entry in page.get("Contents", [])], keys)
+    for lister in ["list_objects", "list_objects_v2"]:
+        prefixes, roots = [], []
+        pages = s3.get_paginator(lister).paginate(Bucket=name, Delimiter="/", PaginationConfig={"PageSize": 2})
+        for page in pages:
+            prefixes += [entry["Prefix"] for entry in page.get("CommonPrefixes", [])]
+            roots += [entry["Key"] for entry in page.get("Contents", [])]
+        same((prefixes, roots), ([f"d{i}/" for i in range(7)], ["root-a", "root-b"]))
+    page = s3.list_objects_v2(Bucket=name, Prefix="d3/", MaxKeys=5, StartAfter="d3/f010")
+    same((page["KeyCount"], page["IsTruncated"], page["MaxKeys"]), (5, True, 5))
+    same(page["Contents"][0]["Key"], "d3/f017")
+    assert "Owner" not in page["Contents"][0]
+    assert s3.list_objects_v2(Bucket=name, FetchOwner=True, MaxKeys=1)["Contents"][0]["Owner"]["ID"]
+    empty = s3.list_objects_v2(Bucket=name, MaxKeys=0)
+    same((empty["KeyCount"], empty["IsTruncated"]), (0, False))
+    refused(400, "InvalidArgument", s3.list_objects_v2, Bucket=name, ContinuationToken="nonsense")
+    refused(400, "InvalidArgument", s3.list_objects_v2, Bucket=name, MaxKeys=-1)
+
+
+@scenario
+def many_are_deleted_at_once():
+    name = bucket()
+    keys = [f"k{i}" for i in range(300)]
+    for key in keys[:150]:
+        s3.put_object(Bucket=name, Key=key, Body=b"x")
+    got = s3.delete_objects(Bucket=name, Delete={"Objects": [{"Key": key} for key in keys]})
+    same([entry["Key"] for entry in got["Deleted"]], keys)
+    assert "Errors" not in got
+    same(s3.list_objects_v2(Bucket=name)["KeyCount"], 0)
+    s3.put_object(Bucket=name, Key="q", Body=b"x")
+    quiet = s3.delete_objects(Bucket=name, Delete={"Objects": [{"Key": "q"}], "Quiet": True})
+    assert "Deleted" not in quiet and "Errors" not in quiet
+    refused(400, "MalformedXML", s3.delete_objects, Bucket=name, Delete={"Objects": [{"Key": "k"}] * 1001})
+    same(s3.delete_object(Bucket=name, Key="never")["ResponseMetadata"]["HTTPStatusCode"], 204)
+
+
+@scenario
+def checksums_are_verified_against_what_arrived():
+    name = bucket()
+    body = pattern(300_000)
+    sums = {
+        "CRC32": base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode(),
+        "SHA1": base64.b64encode(hashlib.sha1(body).digest()).decode(),
+        "SHA256": base64.b64encode(hashlib.sha256(body).digest()).decode(),
+    }
+    for algorithm, value in sums.items():
+        got = s3.put_object(Bucket=name, Key=algorithm, Body=body, **{f"Checksum{algorithm}": value})
+        same(got[f"Checksum{algorithm}"], value)
+        wrong = {f"Checksum{algorithm}": base64.b64encode(bytes(len(base64.b64decode(value)))).decode()}
+        refused(400, "BadDigest", s3.put_object, Bucket=name, Key=f"bad-{algorithm}", Body=body, **wrong)
+        refused(404, "404", s3.head_object, Bucket=name, Key=f"bad-{algorithm}")
+    # A stream has no sum in advance: it comes in a trailer.
+    for algorithm in ["CRC32", "SHA256"]:
+        s3.put_object(Bucket=name, Key=f"t-{algorithm}", Body=io.BytesIO(body), ChecksumAlgorithm=algorithm)
+        same(s3.get_object(Bucket=name, Key=f"t-{algorithm}")["Body"].read(), body)
+    md5 = base64.b64encode(hashlib.md5(body).digest()).decode()
+    s3.put_object(Bucket=name, Key="md5", Body=body, ContentMD5=md5)
+    refused(400, "BadDigest", s3.put_object, Bucket=name, Key="m", Body=b"other", ContentMD5=md5)
+    refused(400, "InvalidDigest", s3.put_object, Bucket=name, Key="m", Body=b"other", ContentMD5="AAAA")
+    refused(404, "404", s3.head_object, Bucket=name, Key="m")
+
+
+@scenario
+def presigned_urls_work_without_keys():
+    name = bucket()
+    # What boto3 does unless told otherwise is version 2.
+    for signer in [client(signature_version="s3v4"), s3]:
+        url = signer.generate_presigned_url("put_object", Params={"Bucket": name, "Key": "p q"}, ExpiresIn=60)
+        request = urllib.request.Request(url, data=b"by url", method="PUT")
+        request.add_header("Content-Type", "")
+        same(urllib.request.urlopen(request).status, 200)
+        url = signer.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "p q"}, ExpiresIn=60)
+        same(urllib.request.urlopen(url).read(), b"by url")
+        try:
+            urllib.request.urlopen(url.replace("p%20q", "other"))
+            raise AssertionError("a forged URL was served")
+        except urllib.error.HTTPError as error:
+            same(error.code, 403)
+            assert b"SignatureDoesNotMatch" in error.read()
+
+
+@scenario
+def strangers_are_turned_away():
+    name = bucket()
+    s3.put_object(Bucket=name, Key="secret", Body=b"x")
+
+    def other(access, secret):
+        return boto3.client(
+            "s3", endpoint_url=ENDPOINT, aws_access_key_id=access, aws_secret_access_key=secret,
+            region_name="us-east-1", config=Config(retries={"max_attempts": 1}),
+        )
+
+    stranger, liar = other("nobody", "x" * 40), other(ACCESS_KEY, "x" * 40)
+    refused(403, "InvalidAccessKeyId", stranger.get_object, Bucket=name, Key="secret")
+    refused(403, "SignatureDoesNotMatch", liar.get_object, Bucket=name, Key="secret")
+    from botocore import UNSIGNED
+
+    anonymous = boto3.client("s3", endpoint_url=ENDPOINT, region_name="us-east-1",
+                             config=Config(signature_version=UNSIGNED, retries={"max_attempts": 1}))
+    refused(403, "AccessDenied", anonymous.get_object, Bucket=name, Key="secret")
+    refused(403, "AccessDenied", anonymous.put_object, Bucket=name, Key="secret", Body=b"")
+    refused(403, "AccessDenied", anonymous.list_buckets)
+
+
+@scenario
+def what_nobody_configured_answers_as_at_home():
+    name = bucket()
+    for call, code in [
+        ("get_bucket_cors", "NoSuchCORSConfiguration"),
+        ("get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration"),
+        ("get_bucket_encryption", "ServerSideEncryptionConfigurationNotFoundError"),
+        ("get_bucket_policy", "NoSuchBucketPolicy"),
+        ("get_bucket_replication", "ReplicationConfigurationNotFoundError"),
+        ("get_bucket_tagging", "NoSuchTagSet"),
+        ("get_bucket_website", "NoSuchWebsiteConfiguration"),
+        ("get_bucket_ownership_controls", "OwnershipControlsNotFoundError"),
+        ("get_object_lock_configuration", "ObjectLockConfigurationNotFoundError"),
+        ("get_public_access_block", "NoSuchPublicAccessBlockConfiguration"),
+    ]:
+        refused(404, code, getattr(s3, call), Bucket=name)
+    assert "Status" not in s3.get_bucket_versioning(Bucket=name)
+    same(s3.get_bucket_request_payment(Bucket=name)["Payer"], "BucketOwner")
+    same(s3.get_bucket_acl(Bucket=name)["Grants"][0]["Permission"], "FULL_CONTROL")
+    for call in ["get_bucket_accelerate_configuration", "get_bucket_logging",
+                 "get_bucket_notification_configuration"]:
+        same(getattr(s3, call)(Bucket=name)["ResponseMetadata"]["HTTPStatusCode"], 200)
+    refused(404, "NoSuchBucket", s3.get_bucket_cors, Bucket="never-made-" + name)
+
+
+if __name__ == "__main__":
+    run("boto3")

@@ -1,0 +1,7 @@
+//! What S3 decides without touching the store: which checksums a body must meet, which names a bucket may have, how
+//! keys are encoded. Pure: no clock, no sockets; the effects are the shell's.
+
+pub mod checksum;
+pub mod names;
+
+pub use s3s::S3ErrorCode;

@@ -1,0 +1,139 @@
+//! Who may do what over S3: secrets of access keys, and the right that every operation takes.
+
+use std::sync::Arc;
+
+use blobstore_sidecar_core::key::BucketName;
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::path::S3Path;
+use s3s::validation::NameValidation;
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
+
+use super::Context;
+use crate::auth::{Right, Target};
+use crate::metrics::{REJECTED, reason};
+use crate::route;
+use crate::shell::Shell;
+
+/// Buckets that exist may have any name that the plain lane allows; new ones are held to S3's rules elsewhere.
+#[derive(Debug)]
+pub(super) struct Names;
+
+impl NameValidation for Names {
+    fn validate_bucket_name(&self, name: &str) -> bool {
+        BucketName::parse(name).is_ok()
+    }
+}
+
+/// Secret keys of the store's users, as they are now.
+#[derive(Debug)]
+pub(super) struct Secrets(pub(super) Arc<Shell>);
+
+#[async_trait::async_trait]
+impl S3Auth for Secrets {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        match self.0.users().secret_of(access_key) {
+            Some(secret) => Ok(SecretKey::from(secret)),
+            None => {
+                REJECTED.with_label_values(&[reason::AUTH]).inc();
+                Err(s3_error!(InvalidAccessKeyId))
+            }
+        }
+    }
+}
+
+/// What an operation takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    /// This right on the request's bucket and key.
+    One(Right),
+    /// The handler asks for each thing it touches.
+    Each,
+}
+
+/// Operation, metric label, right. Whatever is not here takes [`Right::Admin`] and is not implemented.
+const OPERATIONS: &[(&str, &str, Needs)] = &[
+    ("GetObject", "s3_get", Needs::One(Right::Read)),
+    ("HeadObject", "s3_head", Needs::One(Right::Read)),
+    ("GetObjectAttributes", "s3_attributes", Needs::One(Right::Read)),
+    ("GetObjectTagging", "s3_tags_get", Needs::One(Right::Read)),
+    ("GetObjectAcl", "s3_acl_get", Needs::One(Right::Read)),
+    ("GetObjectRetention", "s3_lock_get", Needs::One(Right::Read)),
+    ("GetObjectLegalHold", "s3_lock_get", Needs::One(Right::Read)),
+    ("PutObject", "s3_put", Needs::One(Right::Write)),
+    ("PostObject", "s3_post", Needs::Each),
+    ("CopyObject", "s3_copy", Needs::One(Right::Write)),
+    ("PutObjectTagging", "s3_tags_put", Needs::One(Right::Write)),
+    ("DeleteObjectTagging", "s3_tags_delete", Needs::One(Right::Write)),
+    ("PutObjectAcl", "s3_acl_put", Needs::One(Right::Write)),
+    ("CreateMultipartUpload", "s3_multipart_create", Needs::One(Right::Write)),
+    ("UploadPart", "s3_part_put", Needs::One(Right::Write)),
+    ("UploadPartCopy", "s3_part_copy", Needs::One(Right::Write)),
+    ("CompleteMultipartUpload", "s3_multipart_complete", Needs::One(Right::Write)),
+    ("AbortMultipartUpload", "s3_multipart_abort", Needs::One(Right::Write)),
+    ("ListParts", "s3_parts_list", Needs::One(Right::Write)),
+    ("DeleteObject", "s3_delete", Needs::One(Right::Delete)),
+    ("DeleteObjects", "s3_delete_many", Needs::Each),
+    ("ListObjects", "s3_list", Needs::One(Right::List)),
+    ("ListObjectsV2", "s3_list", Needs::One(Right::List)),
+    ("ListObjectVersions", "s3_list_versions", Needs::One(Right::List)),
+    ("ListMultipartUploads", "s3_uploads_list", Needs::One(Right::List)),
+    ("ListBuckets", "s3_list_buckets", Needs::Each),
+    ("HeadBucket", "s3_head_bucket", Needs::One(Right::List)),
+    ("GetBucketLocation", "s3_bucket_get", Needs::One(Right::List)),
+    ("GetBucketVersioning", "s3_bucket_get", Needs::One(Right::List)),
+    ("GetBucketAcl", "s3_bucket_get", Needs::One(Right::List)),
+    ("CreateBucket", "s3_create_bucket", Needs::One(Right::Admin)),
+    ("DeleteBucket", "s3_delete_bucket", Needs::One(Right::Admin)),
+];
+
+fn needs(operation: &str) -> (&'static str, Needs) {
+    let known = OPERATIONS.iter().find(|(name, ..)| *name == operation);
+    known.map_or(("s3_other", Needs::One(Right::Admin)), |(_, label, needs)| (*label, *needs))
+}
+
+/// Checks rights before anything is read.
+#[derive(Debug)]
+pub(super) struct Rights(pub(super) Arc<Shell>);
+
+#[async_trait::async_trait]
+impl S3Access for Rights {
+    async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let (label, needs) = needs(cx.s3_op().name());
+        if let Some(context) = cx.extensions_mut().get::<Context>() {
+            let _ = context.0.label.set(label);
+        }
+        let parameters = route::parameters(cx.uri().query().unwrap_or_default()).unwrap_or_default();
+        plausible(&parameters)?;
+        let Needs::One(right) = needs else { return Ok(()) };
+        let prefix = parameters.iter().find(|(name, _)| name == "prefix").map(|(_, value)| value.as_str());
+        let target = match cx.s3_path() {
+            S3Path::Root => Target { bucket: "", name: "" },
+            S3Path::Bucket { bucket } => Target { bucket, name: prefix.unwrap_or_default() },
+            S3Path::Object { bucket, key } => Target { bucket, name: key },
+        };
+        allow(&self.0, cx.credentials().map(|known| known.access_key.as_str()), right, target)
+    }
+}
+
+/// May whoever signed with this key do that? `None`: nobody signed.
+pub(super) fn allow(shell: &Shell, who: Option<&str>, right: Right, target: Target<'_>) -> S3Result<()> {
+    if shell.users().key_allows(who, right, target) {
+        return Ok(());
+    }
+    REJECTED.with_label_values(&[reason::AUTH]).inc();
+    Err(S3Error::new(S3ErrorCode::AccessDenied))
+}
+
+/// Numbers that are none get the code that clients know, not the parser's.
+fn plausible(parameters: &[route::Parameter]) -> S3Result<()> {
+    const NUMBERS: &[&str] = &["max-keys", "max-uploads", "max-parts", "part-number-marker", "max-buckets"];
+    for (name, value) in parameters.iter().filter(|(name, _)| NUMBERS.contains(&name.as_str())) {
+        if !value.is_empty()
+            && value.parse::<u32>().ok().and_then(|number| i32::try_from(number).ok()).is_none()
+        {
+            return Err(s3_error!(InvalidArgument, "Provided {name} not an integer or within integer range"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! What a bucket answers that nobody has configured: what AWS answers for a bucket without that configuration.
+
+use s3s::dto::{
+    GetBucketAclOutput, GetBucketRequestPaymentOutput, GetObjectAclInput, GetObjectAclOutput, Grant, Grantee,
+    Payer, Permission, Type,
+};
+use s3s::{S3Error, S3Request, S3Response, S3Result};
+
+use http::{HeaderMap, Method, StatusCode};
+
+use super::call::Call;
+use super::error::custom;
+use super::listing::owner;
+use blobstore_sidecar_s3::S3ErrorCode;
+use blobstore_sidecar_s3::names::path_of;
+
+/// The refusal for a configuration that is not there, once the bucket is known to be.
+pub(super) async fn absent<T>(call: Call<'_>, bucket: &str, code: S3ErrorCode) -> S3Result<T> {
+    call.bucket_exists(bucket).await?;
+    let mut error = S3Error::new(code);
+    error.set_status_code(StatusCode::NOT_FOUND);
+    Err(error)
+}
+
+pub(super) async fn no_public_access_block<T>(call: Call<'_>, bucket: &str) -> S3Result<T> {
+    call.bucket_exists(bucket).await?;
+    let message = "The public access block configuration was not found";
+    Err(custom("NoSuchPublicAccessBlockConfiguration", StatusCode::NOT_FOUND, message))
+}
+
+/// An empty document.
+pub(super) async fn empty<T: Default>(call: Call<'_>, bucket: &str) -> S3Result<S3Response<T>> {
+    call.bucket_exists(bucket).await?;
+    Ok(S3Response::new(T::default()))
+}
+
+pub(super) async fn payment(
+    call: Call<'_>,
+    bucket: &str,
+) -> S3Result<S3Response<GetBucketRequestPaymentOutput>> {
+    call.bucket_exists(bucket).await?;
+    let payer = Some(Payer::from_static(Payer::BUCKET_OWNER));
+    Ok(S3Response::new(GetBucketRequestPaymentOutput { payer }))
+}
+
+fn full_control() -> Vec<Grant> {
+    let owner = owner(None);
+    let grantee = Grantee {
+        display_name: owner.display_name,
+        id: owner.id,
+        email_address: None,
+        type_: Type::from_static(Type::CANONICAL_USER),
+        uri: None,
+    };
+    let permission = Some(Permission::from_static(Permission::FULL_CONTROL));
+    vec![Grant { grantee: Some(grantee), permission }]
+}
+
+pub(super) async fn bucket_acl(call: Call<'_>, bucket: &str) -> S3Result<S3Response<GetBucketAclOutput>> {
+    call.bucket_exists(bucket).await?;
+    Ok(S3Response::new(GetBucketAclOutput { grants: Some(full_control()), owner: Some(owner(None)) }))
+}
+
+pub(super) async fn object_acl(
+    call: Call<'_>,
+    request: S3Request<GetObjectAclInput>,
+) -> S3Result<S3Response<GetObjectAclOutput>> {
+    let GetObjectAclInput { bucket, key, .. } = request.input;
+    call.ask(Method::HEAD, &path_of(&bucket, &key), HeaderMap::new(), None).await?;
+    Ok(S3Response::new(GetObjectAclOutput {
+        grants: Some(full_control()),
+        owner: Some(owner(None)),
+        ..Default::default()
+    }))
+}
+
+/// Setting an access control list: fine when it only says what holds anyway.
+pub(super) fn private_acl(headers: &HeaderMap) -> S3Result<()> {
+    let canned = headers.get("x-amz-acl").and_then(|value| value.to_str().ok());
+    match canned {
+        Some("private" | "bucket-owner-full-control") => Ok(()),
+        _ => Err(S3Error::new(S3ErrorCode::AccessControlListNotSupported)),
+    }
+}

@@ -1,0 +1,65 @@
+//! From the plain lane's refusals to S3's: the code that AWS gives, and its sentence where it has a fixed one.
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+use s3s::{S3Error, S3ErrorCode};
+
+use crate::error::ApiError;
+
+pub(super) fn from_api(error: ApiError) -> S3Error {
+    let ApiError { status, code, message, headers } = error;
+    let code = match code {
+        "BucketAlreadyExists" => S3ErrorCode::BucketAlreadyOwnedByYou,
+        "Unauthorized" => S3ErrorCode::AccessDenied,
+        "NotOwner" => S3ErrorCode::ServiceUnavailable,
+        "DamagedObject" => S3ErrorCode::InternalError,
+        known => S3ErrorCode::from_bytes(known.as_bytes()).unwrap_or(S3ErrorCode::InternalError),
+    };
+    let mut answer = match fixed(&code) {
+        true => S3Error::new(code),
+        false => S3Error::with_message(code, message),
+    };
+    if answer.status_code().is_none() {
+        let status = if status == StatusCode::INSUFFICIENT_STORAGE && is_quota(&answer) {
+            StatusCode::FORBIDDEN
+        } else {
+            status
+        };
+        answer.set_status_code(status);
+    }
+    let mut map = HeaderMap::new();
+    map.extend(headers.into_iter().filter(|(name, _)| *name != CONTENT_LENGTH && *name != CONTENT_TYPE));
+    if !map.is_empty() {
+        answer.set_headers(map);
+    }
+    answer
+}
+
+/// A code that s3s does not know.
+pub(super) fn custom(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
+    let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
+    error.set_status_code(status);
+    error
+}
+
+fn is_quota(error: &S3Error) -> bool {
+    error.code().as_str() == "QuotaExceeded"
+}
+
+/// Codes whose sentence clients may compare.
+fn fixed(code: &S3ErrorCode) -> bool {
+    matches!(
+        code,
+        S3ErrorCode::NoSuchKey
+            | S3ErrorCode::NoSuchBucket
+            | S3ErrorCode::NoSuchUpload
+            | S3ErrorCode::PreconditionFailed
+            | S3ErrorCode::BucketNotEmpty
+            | S3ErrorCode::BucketAlreadyOwnedByYou
+            | S3ErrorCode::BadDigest
+            | S3ErrorCode::InvalidRange
+            | S3ErrorCode::InvalidBucketName
+            | S3ErrorCode::KeyTooLongError
+            | S3ErrorCode::EntityTooLarge
+    )
+}

@@ -1,0 +1,292 @@
+//! Objects over S3: PUT, GET, HEAD and DELETE as requests of the plain lane, with headers passed on as they are.
+
+use blobstore_sidecar_s3::checksum::Algorithm;
+use blobstore_sidecar_s3::names::path_of;
+use futures::StreamExt as _;
+use http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES,
+    HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE,
+};
+use http::{HeaderMap, Method, Response, StatusCode};
+use s3s::dto::{
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag,
+    GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput, PutObjectOutput,
+    StreamingBlob,
+};
+use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+
+use super::call::{Call, object_name};
+use super::{error, upload};
+use crate::auth::Right;
+use crate::body::Body;
+use crate::lane::{HEADER_CRC64, HEADER_ETAG};
+
+/// Single uploads up to this get their MD5 as ETag: clients compare it, and half a gigabyte per second and core is
+/// enough for them. Larger ones get an ETag in the form that clients know not to compare.
+const MD5_BYTES_MAX: u64 = 8 << 20;
+/// User metadata of one object, names and values, as S3 counts it.
+const METADATA_BYTES_MAX: usize = 2 << 10;
+/// Deletions of one DeleteObjects at once: enough to hide a round trip, few enough for a busy pod.
+const DELETES_CONCURRENT_MAX: usize = 16;
+/// S3's own limit.
+const DELETES_COUNT_MAX: usize = 1_000;
+
+/// Headers of an upload that are stored with the object.
+const STORED: &[HeaderName] = &[CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES];
+const META: &str = "x-amz-meta-";
+/// S3's own, stored and given back as they came.
+const ECHOED: &[&str] = &["x-amz-storage-class", "x-amz-website-redirect-location"];
+/// What S3 says of an object without a type.
+const TYPE_UNKNOWN: HeaderValue = HeaderValue::from_static("binary/octet-stream");
+
+/// Headers that ask for what this store does not do: an answer that ignored them would be a lie.
+const REFUSED: &[&str] = &[
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-customer-algorithm",
+    "x-amz-server-side-encryption-customer-key",
+    "x-amz-copy-source-server-side-encryption-customer-algorithm",
+    "x-amz-grant-full-control",
+    "x-amz-grant-read",
+    "x-amz-grant-read-acp",
+    "x-amz-grant-write-acp",
+];
+const LOCKS: &[&str] =
+    &["x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold"];
+/// Canned lists that grant nothing beyond what the users document grants.
+const ACLS: &[&str] = &["private", "bucket-owner-full-control", "bucket-owner-read", "aws-exec-read"];
+
+pub(super) fn refuse_unsupported(headers: &HeaderMap) -> S3Result<()> {
+    if let Some(name) = REFUSED.iter().find(|name| headers.contains_key(**name)) {
+        return Err(s3_error!(
+            NotImplemented,
+            "A header you provided implies functionality that is not implemented: {name}"
+        ));
+    }
+    if LOCKS.iter().any(|name| headers.contains_key(*name)) {
+        return Err(s3_error!(InvalidRequest, "Bucket is missing Object Lock Configuration"));
+    }
+    let acl = headers.get("x-amz-acl").and_then(|value| value.to_str().ok());
+    if acl.is_some_and(|acl| !ACLS.contains(&acl)) {
+        return Err(s3_error!(AccessControlListNotSupported));
+    }
+    Ok(())
+}
+
+/// The headers that describe an object, for the plain lane.
+pub(super) fn description(headers: &HeaderMap) -> S3Result<HeaderMap> {
+    let mut kept = HeaderMap::new();
+    for name in STORED {
+        if let Some(value) = headers.get(name) {
+            kept.insert(name.clone(), value.clone());
+        }
+    }
+    kept.entry(CONTENT_TYPE).or_insert(TYPE_UNKNOWN);
+    if let Some(value) = headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()) {
+        // How the body came is not how the object is encoded.
+        let own: Vec<&str> = value.split(',').map(str::trim).filter(|part| *part != "aws-chunked").collect();
+        if let Some(value) = HeaderValue::from_str(&own.join(",")).ok().filter(|value| !value.is_empty()) {
+            kept.insert(CONTENT_ENCODING, value);
+        }
+    }
+    for name in ECHOED {
+        if let Some(value) = headers.get(*name) {
+            kept.insert(HeaderName::from_static(name), value.clone());
+        }
+    }
+    let mut bytes = 0;
+    for (name, value) in headers.iter().filter(|(name, _)| name.as_str().starts_with(META)) {
+        bytes += name.as_str().len() - META.len() + value.len();
+        kept.append(name.clone(), value.clone());
+    }
+    if bytes > METADATA_BYTES_MAX {
+        return Err(s3_error!(MetadataTooLarge));
+    }
+    Ok(kept)
+}
+
+pub(super) fn pass(from: &HeaderMap, to: &mut HeaderMap, names: &[HeaderName]) {
+    for name in names {
+        if let Some(value) = from.get(name) {
+            to.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+/// The ETag of an answer of the plain lane.
+pub(super) fn etag(response: &Response<Body>) -> Option<ETag> {
+    let value = response.headers().get(http::header::ETAG)?;
+    ETag::parse_http_header(value.as_bytes()).ok()
+}
+
+pub(super) async fn put(
+    call: Call<'_>,
+    request: S3Request<PutObjectInput>,
+) -> S3Result<S3Response<PutObjectOutput>> {
+    let S3Request { input, headers, trailing_headers, .. } = request;
+    object_name(&input.key)?;
+    refuse_unsupported(&headers)?;
+    let mut given = description(&headers)?;
+    pass(&headers, &mut given, &[IF_MATCH, IF_NONE_MATCH, HeaderName::from_static("content-md5")]);
+    let length = input.content_length.and_then(|length| u64::try_from(length).ok());
+    if length.is_some_and(|length| length <= MD5_BYTES_MAX) {
+        given.insert(HEADER_ETAG, HeaderValue::from_static("md5"));
+    }
+    let (body, proof) = upload::verified(call.shell, input.body, &headers, trailing_headers, length).await?;
+    let stored = call.lane(Method::PUT, &path_of(&input.bucket, &input.key), given, Some(body)).await;
+    let stored = match stored {
+        Ok(stored) => stored,
+        Err(refused) => return Err(proof.refusal().unwrap_or_else(|| error::from_api(refused))),
+    };
+    let mut response = S3Response::new(PutObjectOutput { e_tag: etag(&stored), ..Default::default() });
+    let crc64 = stored.headers().get(HEADER_CRC64).and_then(|value| value.to_str().ok());
+    let sum = proof.sum().or(crc64.map(|sum| (Algorithm::Crc64Nvme, sum.to_owned())));
+    describe_sum(&mut response.headers, sum);
+    Ok(response)
+}
+
+pub(super) fn describe_sum(headers: &mut HeaderMap, sum: Option<(Algorithm, String)>) {
+    if let Some((algorithm, sum)) = sum
+        && let Ok(value) = HeaderValue::from_str(&sum)
+    {
+        headers.insert(HeaderName::from_static(algorithm.header()), value);
+        let kind = HeaderValue::from_static("FULL_OBJECT");
+        headers.insert(HeaderName::from_static("x-amz-checksum-type"), kind);
+    }
+}
+
+/// What a read of an object asks for, in headers.
+const READ: &[HeaderName] = &[RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
+
+/// Headers of the plain lane's answer as S3 gives them. `sums`: the client wants checksums.
+fn shown(from: &HeaderMap, sums: bool, overridden: &[HeaderName]) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(from.len());
+    for (name, value) in from {
+        if !name.as_str().starts_with("x-blobstore-") && !overridden.contains(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    let crc64 = from.get(HEADER_CRC64).and_then(|value| value.to_str().ok());
+    if sums && !from.contains_key(http::header::CONTENT_RANGE) {
+        describe_sum(&mut headers, crc64.map(|sum| (Algorithm::Crc64Nvme, sum.to_owned())));
+    }
+    headers
+}
+
+pub(super) async fn get(
+    call: Call<'_>,
+    request: S3Request<GetObjectInput>,
+) -> S3Result<S3Response<GetObjectOutput>> {
+    let S3Request { input, headers, .. } = request;
+    object_name(&input.key)?;
+    let overridden: Vec<HeaderName> = [
+        (input.response_cache_control.is_some(), CACHE_CONTROL),
+        (input.response_content_disposition.is_some(), CONTENT_DISPOSITION),
+        (input.response_content_encoding.is_some(), CONTENT_ENCODING),
+        (input.response_content_language.is_some(), CONTENT_LANGUAGE),
+        (input.response_content_type.is_some(), CONTENT_TYPE),
+        (input.response_expires.is_some(), EXPIRES),
+    ]
+    .into_iter()
+    .filter_map(|(given, name)| given.then_some(name))
+    .collect();
+    if !overridden.is_empty() && call.who.is_none() {
+        return Err(s3_error!(
+            InvalidRequest,
+            "Request specific response headers cannot be used for anonymous GET requests."
+        ));
+    }
+    let mut asked = HeaderMap::new();
+    pass(&headers, &mut asked, READ);
+    let found = call.ask(Method::GET, &path_of(&input.bucket, &input.key), asked, None).await?;
+    let (head, body) = found.into_parts();
+    let output = GetObjectOutput {
+        body: Some(StreamingBlob::from(s3s::Body::http_body_unsync(body))),
+        ..Default::default()
+    };
+    let mut response = S3Response::new(output);
+    let sums = input.checksum_mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case("enabled"));
+    response.headers = shown(&head.headers, sums, &overridden);
+    if head.status == StatusCode::PARTIAL_CONTENT {
+        // s3s takes the status from here.
+        response.output.content_range = Some(String::new());
+    }
+    Ok(response)
+}
+
+pub(super) async fn head(
+    call: Call<'_>,
+    request: S3Request<HeadObjectInput>,
+) -> S3Result<S3Response<HeadObjectOutput>> {
+    let S3Request { input, headers, .. } = request;
+    object_name(&input.key)?;
+    let mut asked = HeaderMap::new();
+    pass(&headers, &mut asked, READ);
+    let found = call.ask(Method::HEAD, &path_of(&input.bucket, &input.key), asked, None).await?;
+    let mut response = S3Response::new(HeadObjectOutput::default());
+    let sums = input.checksum_mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case("enabled"));
+    response.headers = shown(found.headers(), sums, &[]);
+    response.extensions.insert(found.status());
+    Ok(response)
+}
+
+pub(super) async fn delete(
+    call: Call<'_>,
+    request: S3Request<DeleteObjectInput>,
+) -> S3Result<S3Response<DeleteObjectOutput>> {
+    let S3Request { input, headers, .. } = request;
+    object_name(&input.key)?;
+    let mut asked = HeaderMap::new();
+    pass(&headers, &mut asked, &[IF_MATCH]);
+    call.ask(Method::DELETE, &path_of(&input.bucket, &input.key), asked, None).await?;
+    Ok(S3Response::with_status(DeleteObjectOutput::default(), StatusCode::NO_CONTENT))
+}
+
+pub(super) async fn delete_many(
+    call: Call<'_>,
+    request: S3Request<DeleteObjectsInput>,
+) -> S3Result<S3Response<DeleteObjectsOutput>> {
+    let DeleteObjectsInput { bucket, delete, .. } = request.input;
+    if delete.objects.is_empty() || delete.objects.len() > DELETES_COUNT_MAX {
+        return Err(s3_error!(MalformedXML));
+    }
+    call.bucket_exists(&bucket).await?;
+    let (call, bucket) = (&call, &bucket);
+    let outcomes: Vec<(String, Result<(), S3Error>)> = futures::stream::iter(delete.objects)
+        .map(|object| async move {
+            let outcome = delete_one(call, bucket, &object.key, object.e_tag.as_ref()).await;
+            (object.key, outcome)
+        })
+        .buffered(DELETES_CONCURRENT_MAX)
+        .collect()
+        .await;
+    let quiet = delete.quiet.unwrap_or_default();
+    let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+    for (key, outcome) in outcomes {
+        match outcome {
+            Ok(()) if quiet => {}
+            Ok(()) => deleted.push(DeletedObject { key: Some(key), ..Default::default() }),
+            Err(error) => errors.push(s3s::dto::Error {
+                key: Some(key),
+                code: Some(error.code().as_str().to_owned()),
+                message: error.message().map(str::to_owned),
+                version_id: None,
+            }),
+        }
+    }
+    Ok(S3Response::new(DeleteObjectsOutput {
+        deleted: Some(deleted),
+        errors: Some(errors),
+        ..Default::default()
+    }))
+}
+
+async fn delete_one(call: &Call<'_>, bucket: &str, key: &str, etag: Option<&ETag>) -> S3Result<()> {
+    object_name(key)?;
+    call.allow(Right::Delete, bucket, key)?;
+    let mut asked = HeaderMap::new();
+    if let Some(value) = etag.and_then(|etag| etag.to_http_header().ok()) {
+        asked.insert(IF_MATCH, value);
+    }
+    call.ask(Method::DELETE, &path_of(bucket, key), asked, None).await.map(drop)
+}

@@ -1,0 +1,122 @@
+//! AWS Signature Version 4 by hand, for requests that no client library would make.
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+
+use crate::http::{Answer, Client};
+use crate::process::TOKEN;
+
+pub(crate) const ACCESS_KEY: &str = "test";
+const REGION: &str = "us-east-1";
+
+fn hmac(key: &[u8], text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length");
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// A signed request in the making.
+pub(crate) struct Signed {
+    method: &'static str,
+    /// Percent-encoded, with its query.
+    path: String,
+    headers: Vec<(String, String)>,
+    time: String,
+    key: Vec<u8>,
+    pub(crate) signature: String,
+}
+
+impl Signed {
+    /// Signs what is given; `payload` is the value of x-amz-content-sha256.
+    pub(crate) fn new(method: &'static str, path: &str, payload: &str, more: &[(&str, &str)]) -> Self {
+        let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+        let mut headers: Vec<(String, String)> = vec![
+            ("host".to_owned(), "test".to_owned()),
+            ("x-amz-content-sha256".to_owned(), payload.to_owned()),
+            ("x-amz-date".to_owned(), time.clone()),
+        ];
+        headers.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        headers.sort();
+        let key = ["aws4_request"].iter().fold(
+            hmac(&hmac(&hmac(format!("AWS4{TOKEN}").as_bytes(), &time[..8]), REGION), "s3"),
+            |key, text| hmac(&key, text),
+        );
+        let mut signed = Self { method, path: path.to_owned(), headers, time, key, signature: String::new() };
+        signed.signature = signed.sign(payload);
+        signed
+    }
+
+    fn scope(&self) -> String {
+        format!("{}/{REGION}/s3/aws4_request", &self.time[..8])
+    }
+
+    fn names(&self) -> String {
+        self.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";")
+    }
+
+    fn sign(&self, payload: &str) -> String {
+        let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        let mut pairs: Vec<String> = query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| if pair.contains('=') { pair.to_owned() } else { format!("{pair}=") })
+            .collect();
+        pairs.sort();
+        let lines: String = self.headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let canonical =
+            format!("{}\n{path}\n{}\n{lines}\n{}\n{payload}", self.method, pairs.join("&"), self.names());
+        let text =
+            format!("AWS4-HMAC-SHA256\n{}\n{}\n{}", self.time, self.scope(), sha256(canonical.as_bytes()));
+        hex::encode(hmac(&self.key, &text))
+    }
+
+    /// One chunk of a signed, chunked body; `previous` becomes its signature.
+    pub(crate) fn chunk(&self, previous: &mut String, bytes: &[u8]) -> Vec<u8> {
+        let text = format!(
+            "AWS4-HMAC-SHA256-PAYLOAD\n{}\n{}\n{previous}\n{}\n{}",
+            self.time,
+            self.scope(),
+            sha256(b""),
+            sha256(bytes)
+        );
+        *previous = hex::encode(hmac(&self.key, &text));
+        let mut out = format!("{:x};chunk-signature={previous}\r\n", bytes.len()).into_bytes();
+        out.extend_from_slice(bytes);
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+
+    pub(crate) fn send(&self, client: &Client, body: &[u8]) -> Answer {
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{}, SignedHeaders={}, Signature={}",
+            self.scope(),
+            self.names(),
+            self.signature
+        );
+        let mut headers = vec![("authorization", authorization.as_str())];
+        headers.extend(
+            self.headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                // The client writes its own.
+                .filter(|(name, _)| !["host", "content-length"].contains(name)),
+        );
+        client.send(self.method, &self.path, &headers, body)
+    }
+}
+
+/// A request whose payload's hash is signed.
+pub(crate) fn signed(client: &Client, method: &'static str, path: &str, body: &[u8]) -> Answer {
+    Signed::new(method, path, &sha256(body), &[]).send(client, body)
+}
+
+/// `<name>text</name>` of an XML answer.
+pub(crate) fn element(answer: &Answer, name: &str) -> Option<String> {
+    let text = answer.text();
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner.to_owned())
+}
