@@ -52,18 +52,50 @@ pub async fn up(nodes: u8) -> Result<()> {
     paths::write(Path::new("/proc/sys/net/ipv4/ip_forward"), "1")
 }
 
-/// Removes the sink with its routes and addresses, kube-proxy's rules, and what CNI left behind.
+/// Removes the sink with its routes and addresses, the rules of kube-proxy and kubelets, and what CNI left behind.
 pub async fn down(paths: &Paths) -> Result<()> {
     if let Ok(proxy) = paths.component("kube-proxy") {
         // It reports rules that were never there as an error; what matters is that none remain.
         let _rules_were_absent = process::run(proxy, &["--cleanup"]).await.is_err();
     }
+    remove_kubelet_chains().await?;
     remove_cuts().await?;
     for namespace in cni_namespaces().await? {
         process::run("ip", &["netns", "delete", &namespace]).await?;
     }
     if process::run("ip", &["link", "show", SINK]).await.is_ok() {
         process::run("ip", &["link", "delete", SINK]).await?;
+    }
+    Ok(())
+}
+
+/// The chains that a kubelet makes and never removes, by table. Another kubelet of this machine, if there is one, makes
+/// them again within a minute.
+const KUBELET_CHAINS: &[(&str, &str)] = &[
+    ("mangle", "KUBE-IPTABLES-HINT"),
+    ("mangle", "KUBE-KUBELET-CANARY"),
+    ("nat", "KUBE-KUBELET-CANARY"),
+    ("filter", "KUBE-KUBELET-CANARY"),
+    ("filter", "KUBE-FIREWALL"),
+];
+
+async fn remove_kubelet_chains() -> Result<()> {
+    for program in ["iptables", "ip6tables"] {
+        for (table, chain) in KUBELET_CHAINS {
+            let run = async |words: &[&str]| {
+                process::run(program, &[&["--wait", "--table", table], words].concat()).await
+            };
+            if run(&["--list-rules", chain]).await.is_err() {
+                continue;
+            }
+            for from in ["INPUT", "OUTPUT"] {
+                while run(&["--check", from, "--jump", chain]).await.is_ok() {
+                    run(&["--delete", from, "--jump", chain]).await?;
+                }
+            }
+            run(&["--flush", chain]).await?;
+            run(&["--delete-chain", chain]).await?;
+        }
     }
     Ok(())
 }
