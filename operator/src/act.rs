@@ -81,6 +81,7 @@ fn words(action: &Action) -> (&'static str, &str) {
         Action::Ask { name, why, .. } => (name, why),
         Action::Evict { why, .. } => ("evict", why),
         Action::Delete { why, .. } => ("delete", why),
+        Action::Remove { why, .. } => ("remove", why),
         Action::Release { why, .. } => ("release", why),
         Action::Grow { why, .. } => ("grow", why),
         Action::Label { .. } => ("label", ""),
@@ -132,6 +133,11 @@ impl Hand<'_> {
             Action::Delete { pod, uid, why: _ } => {
                 self.wrote("Pod", "delete");
                 accepted("delete", ask(self.api::<Pod>().delete(pod, &uid_precondition(uid))).await)
+            }
+            Action::Remove { pod, uid, why: _ } => {
+                self.wrote("Pod", "remove");
+                let params = DeleteParams { grace_period_seconds: Some(0), ..uid_precondition(uid) };
+                accepted("remove", ask(self.api::<Pod>().delete(pod, &params)).await)
             }
             Action::Release { shard, resource_version, record, why: _ } => {
                 self.release(*shard, resource_version, record).await

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use blobstore_operator_core::context::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Watches BlobStores and keeps their pods, their topology and their memory as asked.
@@ -37,10 +38,14 @@ pub struct Config {
     /// Image of the sidecar, its installer and the launcher.
     #[arg(long, env = "SIDECAR_IMAGE", default_value = concat!("localhost/blobstore-sidecar:", env!("CARGO_PKG_VERSION")))]
     pub sidecar_image: String,
-    /// Pull policy of the sidecar's image and the engine's.
+    /// Pull policy of the sidecar's image and the engine's. `IfNotPresent` is left to Kubernetes; another one is
+    /// part of every pod's template, and changing it rolls all stores.
     #[arg(long, env = "IMAGE_PULL_POLICY", default_value = "IfNotPresent",
         value_parser = ["Always", "IfNotPresent", "Never"])]
     pub image_pull_policy: String,
+    /// Namespace of the monitoring: the stores' network policies let its pods scrape the sidecars.
+    #[arg(long, env = "MONITORING_NAMESPACE")]
+    pub monitoring_namespace: Option<String>,
     /// `error`, `warn`, `info`, `debug`, `trace`, or per module.
     #[arg(long, env = "LOG_FILTER", default_value = "info")]
     pub log_filter: String,
@@ -96,6 +101,17 @@ impl Config {
         if names.is_empty() { Scope::Cluster } else { Scope::Namespaces(names) }
     }
 
+    /// What the operator itself brings into the stores it builds.
+    pub fn context(&self, own_namespace: &str) -> Context {
+        let named = |text: &String| (!text.is_empty()).then(|| text.clone());
+        Context {
+            sidecar_image: self.sidecar_image.clone(),
+            operator_namespace: own_namespace.to_owned(),
+            monitoring_namespace: self.monitoring_namespace.as_ref().and_then(named),
+            image_pull_policy: named(&self.image_pull_policy).filter(|policy| policy != "IfNotPresent"),
+        }
+    }
+
     /// Our name in Leases and events: unique per process even without a pod.
     pub fn identity(&self) -> String {
         match &self.pod_name {
@@ -141,6 +157,16 @@ mod tests {
         assert_eq!(config(&["--pod-name", "op-0"]).identity(), "op-0");
         let anonymous = config(&["--pod-name", ""]);
         assert_ne!(anonymous.identity(), anonymous.identity());
+    }
+
+    #[test]
+    fn settings_of_stores_come_from_flags() {
+        let plain = config(&["--monitoring-namespace", ""]).context("ops");
+        assert_eq!((plain.monitoring_namespace, plain.image_pull_policy), (None, None));
+        assert_eq!(plain.operator_namespace, "ops");
+        let set = config(&["--monitoring-namespace", "mon", "--image-pull-policy", "Never"]).context("ops");
+        assert_eq!(set.monitoring_namespace.as_deref(), Some("mon"));
+        assert_eq!(set.image_pull_policy.as_deref(), Some("Never"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use blobstore_operator_api::{BlobStore, names};
 use blobstore_operator_core::observed::{Failure, Observed, PodSeen, Seen, read};
 use blobstore_sidecar_api::ports::SECRET_USERS;
 use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Secret};
@@ -77,7 +78,8 @@ pub async fn observe(shared: &Shared, store: &BlobStore) -> Result<Look, Observe
     look.live.extend(&leases);
     let pods = pods.iter().filter_map(|pod| read::pod(&reader.store, pod)).collect();
     look.observed.pods = sidecars::ask_all(pods, &look.observed.auth).await;
-    look.observed.nodes_lost = reader.nodes_lost(&look.observed.pods).await;
+    shared.words.hear(&mut look.observed.pods, Timestamp::now());
+    reader.look_at_nodes(&mut look.observed).await;
     look.observed.failures.extend(crd_failure(shared));
     Ok(look)
 }
@@ -88,7 +90,8 @@ pub async fn observe_again(shared: &Shared, store: &BlobStore, kept: &Observed) 
     let mut observed = kept.clone();
     let reader = Reader::new(shared, store);
     observed.pods = sidecars::ask_all(observed.pods, &observed.auth).await;
-    observed.nodes_lost = reader.nodes_lost(&observed.pods).await;
+    shared.words.hear(&mut observed.pods, Timestamp::now());
+    reader.look_at_nodes(&mut observed).await;
     observed.failures.extend(crd_failure(shared));
     observed
 }
@@ -187,7 +190,13 @@ impl<'a> Reader<'a> {
 
     /// Asks only about nodes under pods that are not ready or do not answer. A node that could not be read counts
     /// as there: to call it lost would allow what is only allowed without it.
-    async fn nodes_lost(&self, pods: &[PodSeen]) -> BTreeSet<String> {
+    async fn look_at_nodes(&self, observed: &mut Observed) {
+        let looks = self.doubtful_nodes(&observed.pods).await;
+        observed.nodes_out = named(&looks, |look| matches!(look, NodeLook::Gone | NodeLook::Out));
+        observed.nodes_lost = named(&looks, |look| !matches!(look, NodeLook::There));
+    }
+
+    async fn doubtful_nodes(&self, pods: &[PodSeen]) -> Vec<(String, NodeLook)> {
         let api: Api<Node> = Api::all(self.client.clone());
         let doubtful: BTreeSet<String> = pods
             .iter()
@@ -197,19 +206,44 @@ impl<'a> Reader<'a> {
         let looks = futures::stream::iter(doubtful).map(|name| {
             let api = api.clone();
             async move {
-                let lost = match ask(api.get_opt(&name)).await {
-                    Ok(Some(node)) => read::node_lost(&node),
-                    Ok(None) => true,
+                let look = match ask(api.get_opt(&name)).await {
+                    Ok(Some(node)) => NodeLook::of(&node),
+                    Ok(None) => NodeLook::Gone,
                     Err(error) => {
                         tracing::warn!(error = %crate::error::chain(&error), node = name, "read a node");
-                        false
+                        NodeLook::There
                     }
                 };
-                lost.then_some(name)
+                (name, look)
             }
         });
-        looks.buffer_unordered(NODES_CONCURRENT_MAX).filter_map(std::future::ready).collect().await
+        looks.buffer_unordered(NODES_CONCURRENT_MAX).collect().await
     }
+}
+
+/// What a node under a doubtful pod is like.
+#[derive(Clone, Copy, Debug)]
+enum NodeLook {
+    There,
+    /// It does not report.
+    Lost,
+    /// It does not report, and somebody vouches that it is off.
+    Out,
+    Gone,
+}
+
+impl NodeLook {
+    fn of(node: &Node) -> Self {
+        match (read::node_lost(node), read::node_out(node)) {
+            (false, _) => Self::There,
+            (true, false) => Self::Lost,
+            (true, true) => Self::Out,
+        }
+    }
+}
+
+fn named(looks: &[(String, NodeLook)], wanted: impl Fn(NodeLook) -> bool) -> BTreeSet<String> {
+    looks.iter().filter(|(_, look)| wanted(*look)).map(|(name, _)| name.clone()).collect()
 }
 
 type SecretData = std::collections::BTreeMap<String, Vec<u8>>;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use blobstore_operator_core::context::Context;
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,11 +62,7 @@ pub async fn run(config: Config, filter: Filter) -> Result<(), RunError> {
         sidecar_image = config.sidecar_image,
         "start"
     );
-    let context = Context {
-        sidecar_image: config.sidecar_image.clone(),
-        operator_namespace: own_namespace.clone(),
-        ..Context::default()
-    };
+    let context = config.context(&own_namespace);
     let shared = Arc::new(Shared::new(client.clone(), context, metrics, identity.clone()));
     let elector = Elector::new(client, &own_namespace, &config.lease_name, &identity, Times::default());
     let ended = lead(config, shared, Arc::clone(&surface), elector, queue, stop).await;

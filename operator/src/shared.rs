@@ -1,5 +1,6 @@
 //! What all passes share: the client, settings, metrics, and bounded memories that hold no decisions (failures per
-//! store for the backoff, events already told, what was read last).
+//! store for the backoff, events already told, what was read
+//! last, the sidecars' last words).
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +14,7 @@ use crate::backoff::Backoff;
 use crate::events::Told;
 use crate::kept::Memory;
 use crate::metrics::Metrics;
+use crate::words::Words;
 
 /// An API server under load answers within seconds; longer, and the pass is better started anew.
 const API_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,6 +28,7 @@ pub struct Shared {
     pub backoff: Mutex<Backoff>,
     pub told: Mutex<Told>,
     pub kept: Memory,
+    pub words: Words,
     /// Why the served CRD is not ours, while it is not.
     pub crd_outdated: Mutex<Option<String>>,
 }
@@ -95,6 +98,7 @@ impl Shared {
             backoff: Mutex::default(),
             told: Mutex::default(),
             kept: Memory::default(),
+            words: Words::default(),
             crd_outdated: Mutex::default(),
         }
     }

@@ -16,6 +16,9 @@ pub enum Action {
     Evict { pod: String, uid: String, why: String },
     /// DELETE with the UID as precondition: only for a pod that is not ready and provably holds no sole copy.
     Delete { pod: String, uid: String, why: String },
+    /// DELETE without a grace period, with the UID as precondition: only for a pod that was to end, on a node that is
+    /// gone or out of service, while the shard's primary serves elsewhere.
+    Remove { pod: String, uid: String, why: String },
     /// Write `record` into the shard's Lease with `resource_version` as precondition: leave to start empty.
     Release { shard: u32, resource_version: String, record: ShardRecord, why: String },
     /// Merge patch of `spec.resources.requests.storage` of a PersistentVolumeClaim: volumes only grow.
@@ -97,7 +100,7 @@ impl Action {
     pub fn disruptive(&self) -> bool {
         use blobstore_sidecar_api::action::name;
         match self {
-            Self::Evict { .. } | Self::Delete { .. } => true,
+            Self::Evict { .. } | Self::Delete { .. } | Self::Remove { .. } => true,
             Self::Ask { name, .. } => *name == name::HAND_OVER,
             Self::Release { .. } | Self::Grow { .. } | Self::Label { .. } => false,
         }
@@ -109,6 +112,7 @@ impl Action {
             Self::Ask { pod, .. }
             | Self::Evict { pod, .. }
             | Self::Delete { pod, .. }
+            | Self::Remove { pod, .. }
             | Self::Label { pod, .. } => Some(pod),
             Self::Release { .. } | Self::Grow { .. } => None,
         }

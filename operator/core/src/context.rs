@@ -11,6 +11,9 @@ pub struct Context {
     pub operator_namespace: String,
     /// Namespace of the monitoring, if it differs: its pods may scrape.
     pub monitoring_namespace: Option<String>,
+    /// `Always` or `Never` for every container of a store's pods. `None` leaves it to Kubernetes and out of the pod
+    /// template: whoever sets it rolls all stores.
+    pub image_pull_policy: Option<String>,
 }
 
 /// Values for whatever the store's Secret does not hold yet: at least 32 characters of hex each, new for every

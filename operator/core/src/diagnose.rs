@@ -1,17 +1,20 @@
 //! Faults named by cause, from pod statuses alone: an image that does not come, an option that the engine does not
 //! know, a pod too large for any node, an engine that was killed for memory. Rules in order, first match per pod.
 
-use blobstore_operator_api::status::reason;
+use blobstore_operator_api::BlobStoreStatus;
+use blobstore_operator_api::status::{condition, reason};
 use blobstore_sidecar_api::ports;
 use blobstore_sidecar_api::topology::EngineExit;
 use jiff::Timestamp;
 
 use crate::action::Cause;
-use crate::observed::{ContainerSeen, Observed, PodSeen, Seen};
+use crate::observed::{ContainerSeen, Observed, PodSeen, Seen, read};
 use crate::validate::ValidStore;
 
 /// An OOM kill is told for this long after it happened, although the engine serves again.
 pub const OOM_REMEMBERED_MS: i64 = 600_000;
+/// Ends the sentence, unless the kubelet says why.
+const PULL_FAILED: &str = "cannot be pulled";
 /// An engine's last words can be long; a person reads a line or two.
 const MESSAGE_CHARS_MAX: usize = 400;
 
@@ -21,20 +24,51 @@ type Rule = fn(&ValidStore, &PodSeen, Timestamp) -> Option<Cause>;
 const RULES: &[Rule] =
     &[unschedulable, image_pull_failed, out_of_memory, option_unknown, config_error, crashing, unreachable];
 
-pub fn causes(store: &ValidStore, observed: &Observed, now: Timestamp) -> Vec<Cause> {
+pub fn causes(store: &ValidStore, observed: &Observed, old: &BlobStoreStatus, now: Timestamp) -> Vec<Cause> {
     let mut causes: Vec<Cause> =
         observed.pods.iter().filter_map(|pod| RULES.iter().find_map(|rule| rule(store, pod, now))).collect();
     for pod in &observed.pods {
         if observed.node_lost(pod) {
             let node = pod.node.as_deref().unwrap_or_default();
-            let message = format!("pod {} is on node {node}, which does not report", pod.name);
-            causes.push(cause(reason::REPLICA_MISSING, pod, message));
+            causes.push(cause(reason::REPLICA_MISSING, pod, node_lost(observed, pod, node)));
         }
     }
     causes.extend(users_missing(store, observed));
     causes.sort();
     causes.dedup_by(|a, b| a.reason == b.reason && a.pod == b.pod);
+    for cause in &mut causes {
+        keep_words(cause, old);
+    }
     causes
+}
+
+/// A pod that is to end stays for as long as nobody vouches that its node is off: it may still run there.
+fn node_lost(observed: &Observed, pod: &PodSeen, node: &str) -> String {
+    let name = &pod.name;
+    if !pod.deleting {
+        return format!("pod {name} is on node {node}, which does not report");
+    }
+    if observed.nodes_out.contains(node) {
+        return format!(
+            "pod {name} is to end on node {node}, which is gone or out of service; it is removed once the primary of \
+             shard {} serves elsewhere",
+            pod.shard
+        );
+    }
+    format!(
+        "pod {name} is to end, but its node {node} does not report that it has: if the node is surely off, delete it \
+         or taint it {}=nodeshutdown:NoExecute",
+        read::TAINT_OUT_OF_SERVICE
+    )
+}
+
+/// While the kubelet backs off it repeats only that it does; what it said before still holds.
+fn keep_words(cause: &mut Cause, old: &BlobStoreStatus) {
+    let degraded = old.conditions.iter().find(|found| found.type_ == condition::DEGRADED);
+    let same = degraded.filter(|found| found.reason == cause.reason && cause.message.ends_with(PULL_FAILED));
+    let Some(rest) = same.and_then(|found| found.message.split_once(&cause.message)) else { return };
+    let words = rest.1.split("; pod ").next().unwrap_or_default();
+    cause.message.push_str(words);
 }
 
 /// Pods wait for a Secret without a word of it in their status.
@@ -73,8 +107,17 @@ fn image_pull_failed(store: &ValidStore, pod: &PodSeen, _: Timestamp) -> Option<
     } else {
         "the sidecar's image".to_owned()
     };
-    let text = format!("pod {}: {image} of container {name} cannot be pulled: {message}", pod.name);
+    let words = pull_words(message);
+    let words = if words.is_empty() { String::new() } else { format!(": {words}") };
+    let text = format!("pod {}: {image} of container {name} {PULL_FAILED}{words}", pod.name);
     Some(cause(reason::IMAGE_PULL_FAILED, pod, text))
+}
+
+/// The cause alone: between two tries the kubelet wraps the same words in others, or leaves them out.
+fn pull_words(message: &str) -> &str {
+    let cause = message.rsplit_once("ErrImagePull: ").map_or(message, |(_, cause)| cause);
+    let cause = cause.rsplit_once(" desc = ").map_or(cause, |(_, cause)| cause);
+    if cause.starts_with("Back-off pulling image") { "" } else { cause }
 }
 
 fn engine(pod: &PodSeen) -> Option<&ContainerSeen> {
@@ -113,12 +156,18 @@ fn says_oom(message: &str) -> bool {
         || lower.contains("out of memory")
 }
 
-/// What the engine said before it went.
+/// What the engine said before it went, in one line; the stars and empty lines around its words are left out.
 fn last_words(pod: &PodSeen) -> String {
     let written =
-        engine(pod).and_then(|engine| engine.last_end.as_ref()).map(|end| end.message.trim().to_owned());
-    let told = exit(pod).map(|exit| exit.last_lines.join(" / "));
+        engine(pod).and_then(|engine| engine.last_end.as_ref()).map(|end| in_one_line(&end.message));
+    let told = exit(pod).map(|exit| in_one_line(&exit.last_lines.join("\n")));
     written.filter(|text| !text.is_empty()).or(told).unwrap_or_default()
+}
+
+fn in_one_line(text: &str) -> String {
+    let lines =
+        text.lines().map(|line| line.trim_matches([' ', '*', '>', '#'])).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" / ")
 }
 
 fn option_unknown(store: &ValidStore, pod: &PodSeen, _: Timestamp) -> Option<Cause> {
@@ -128,7 +177,9 @@ fn option_unknown(store: &ValidStore, pod: &PodSeen, _: Timestamp) -> Option<Cau
         return None;
     }
     let words = last_words(pod);
-    SIGNS.iter().find(|sign| words.contains(**sign))?;
+    let first = SIGNS.iter().filter_map(|sign| words.find(*sign)).min()?;
+    // What the engine wrote before it came to its configuration explains nothing.
+    let words = &words[first..];
     let named = store.engine.options.keys().find(|option| {
         words.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == option.as_str())
     });

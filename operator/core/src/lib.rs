@@ -27,6 +27,7 @@ pub mod diagnose;
 pub mod failover;
 pub mod remediate;
 pub mod roll;
+pub mod stranded;
 pub mod topology;
 
 pub mod plan;

@@ -44,6 +44,8 @@ pub struct Observed {
     pub claims: BTreeMap<String, String>,
     /// Nodes that are not Ready or gone, by name: their pods cannot be asked.
     pub nodes_lost: BTreeSet<String>,
+    /// Those of them that are gone or tainted out-of-service: no process of theirs runs any more.
+    pub nodes_out: BTreeSet<String>,
     /// Data of Secret `<store>-auth`: generated values are kept, never replaced.
     pub auth: Seen<BTreeMap<String, Vec<u8>>>,
     /// Whether the users' Secret that the resource names exists; `Present(true)`: with the key `users.yaml`.
@@ -88,7 +90,22 @@ pub struct PodSeen {
     pub topology: Seen<PodTopology>,
     /// `GET /v1/report`.
     pub report: Seen<LeakReport>,
+    /// What the sidecar said when it last answered, while it does not. For telling, never for deciding.
+    pub last_word: Option<LastWord>,
 }
+
+/// The last answers of a sidecar that is silent now; the cluster's other nodes are left out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastWord {
+    pub topology: Option<PodTopology>,
+    pub report: Option<LeakReport>,
+    /// The first look that got no answer.
+    pub silent_since: Timestamp,
+}
+
+/// A sidecar that misses a look is not yet a fault: until this long after, the status tells its last word. Looks at
+/// a silent sidecar are 2 s apart, so it has been asked five times by then.
+pub const SILENCE_HELD_MS: i64 = 10_000;
 
 /// A container's state, as far as a diagnosis needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,7 +154,24 @@ impl Observed {
     /// The same without what the sidecars said: as it is before they are asked.
     pub fn unasked(&self) -> Self {
         let pods = self.pods.iter().map(PodSeen::unasked).collect();
-        Self { pods, nodes_lost: BTreeSet::new(), failures: Vec::new(), ..self.clone() }
+        Self {
+            pods,
+            nodes_lost: BTreeSet::new(),
+            nodes_out: BTreeSet::new(),
+            failures: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// The same with the last words of sidecars that have been silent for a moment only: for the status, which would
+    /// otherwise be written twice for every lost packet. Decisions rest on what was answered.
+    pub fn told(&self, now: Timestamp) -> Self {
+        Self { pods: self.pods.iter().map(|pod| pod.told(now)).collect(), ..self.clone() }
+    }
+
+    /// A sidecar misses a look that the status does not tell yet.
+    pub fn holds_breath(&self, now: Timestamp) -> bool {
+        self.pods.iter().any(|pod| pod.word_held(now).is_some())
     }
 
     pub fn pod(&self, name: &str) -> Option<&PodSeen> {
@@ -185,7 +219,26 @@ impl PodSeen {
     fn unasked(&self) -> Self {
         let (topology, report) =
             if self.ip.is_some() { (Seen::Unknown, Seen::Unknown) } else { (Seen::Absent, Seen::Absent) };
-        Self { topology, report, ..self.clone() }
+        Self { topology, report, last_word: None, ..self.clone() }
+    }
+
+    fn word_held(&self, now: Timestamp) -> Option<&LastWord> {
+        let silent = self.topology.is_unknown() || self.report.is_unknown();
+        let word = self.last_word.as_ref().filter(|_| silent && !self.deleting)?;
+        let silence = now.as_millisecond().saturating_sub(word.silent_since.as_millisecond());
+        (silence < SILENCE_HELD_MS).then_some(word)
+    }
+
+    fn told(&self, now: Timestamp) -> Self {
+        let mut told = self.clone();
+        let Some(word) = self.word_held(now) else { return told };
+        if let (Seen::Unknown, Some(topology)) = (&self.topology, &word.topology) {
+            told.topology = Seen::Present(topology.clone());
+        }
+        if let (Seen::Unknown, Some(report)) = (&self.report, &word.report) {
+            told.report = Seen::Present(report.clone());
+        }
+        told
     }
 
     pub fn engine(&self) -> Option<&blobstore_sidecar_api::topology::EngineView> {

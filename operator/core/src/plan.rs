@@ -16,7 +16,7 @@ use crate::remediate::{self, Calm};
 use crate::roll::{self, Roll};
 use crate::topology::{self, Formation};
 use crate::validate::ValidStore;
-use crate::{build, diagnose, failover, safety};
+use crate::{build, diagnose, failover, safety, stranded};
 
 /// Nothing under way: verdicts are looked at twice a minute (leaks survey, 5.1).
 pub const REQUEUE_STEADY: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ pub fn plan(
             .iter()
             .filter_map(|(shard, set)| Some((*shard, set.claim_size.clone()?)))
             .collect(),
-        causes: diagnose::causes(store, observed, now),
+        causes: diagnose::causes(store, &observed.told(now), old, now),
         requeue: REQUEUE_STEADY,
         ..Plan::default()
     };
@@ -54,6 +54,7 @@ pub fn plan(
         return plan;
     }
     urgent(store, observed, &mut plan, now);
+    plan.actions.extend(stranded::release(observed));
     formation_steps(formation.clone(), &mut plan);
     upkeep(store, observed, &mut plan);
     let rolled = if formation.stranger.is_some() {
@@ -152,6 +153,11 @@ fn remedies(
     plan: &mut Plan,
     now: Timestamp,
 ) {
+    if observed.holds_breath(now) {
+        // A look that was missed is no reason to change one's mind, and none to act.
+        plan.remediation.clone_from(&old.remediation);
+        return;
+    }
     let calm = Calm { blockers: blockers(store, observed, formation, rolled) };
     let decision = remediate::decide(store, observed, old.remediation.as_ref(), &calm, now);
     plan.remediation = decision.status;

@@ -7,6 +7,7 @@ use blobstore_operator_api::status::reason;
 
 use crate::action::{Action, Hold, Plan};
 use crate::observed::{Observed, PodSeen};
+use crate::stranded;
 
 /// Two pods at once could be both copies of a shard.
 pub const DISRUPTIONS_MAX: usize = 1;
@@ -76,12 +77,19 @@ pub fn enforce(observed: &Observed, plan: &mut Plan) {
 }
 
 fn judge(observed: &Observed, action: &Action) -> Result<(), String> {
-    let (Action::Evict { pod, uid, .. } | Action::Delete { pod, uid, .. }) = action else { return Ok(()) };
+    let (Action::Evict { pod, uid, .. } | Action::Delete { pod, uid, .. } | Action::Remove { pod, uid, .. }) =
+        action
+    else {
+        return Ok(());
+    };
     let Some(seen) = observed.pod(pod).filter(|seen| seen.uid == *uid) else {
         return Err(format!("pod {pod} is not the one that was looked at"));
     };
     if matches!(action, Action::Delete { .. }) && seen.ready {
         return Err(format!("pod {pod} is ready: it leaves by eviction only"));
+    }
+    if matches!(action, Action::Remove { .. }) && !stranded::releasable(observed, seen) {
+        return Err(format!("pod {pod} may still run on its node"));
     }
     removable(observed, seen)
 }

@@ -40,6 +40,7 @@ pub fn status(
     old: &BlobStoreStatus,
     now: Timestamp,
 ) -> Told {
+    let observed = &observed.told(now);
     let mut events = Vec::new();
     let mut remediation = plan.remediation.clone();
     if let Some(remediation) = &mut remediation {

@@ -14,8 +14,6 @@ pub mod name {
     pub const PROMOTE: &str = "promote";
     /// Primary only. Params: to (pod, optional). Stops serving and lets an in-sync replica take over.
     pub const HAND_OVER: &str = "hand-over";
-    /// CONFIG SET of live options. Params: the options.
-    pub const CONFIGURE: &str = "configure";
     /// Soft rungs of the remediation ladder.
     pub const TRIM: &str = "trim";
     pub const AUDIT: &str = "audit";

@@ -24,8 +24,8 @@ pub struct EngineSpec {
     /// Any Redis ≥ 7.0 or Valkey ≥ 7.2 image, unchanged. Default `docker.io/valkey/valkey:8.1`.
     #[schemars(length(min = 1, max = 512))]
     pub image: String,
-    /// Extra engine options, at most 64: `{"hz": "50", "io-threads": "2"}`. Options that the operator sets itself
-    /// (ports, files, users, cluster, replication, memory limit, persistence) are refused.
+    /// Extra engine options, at most 64: `{"hz": "50", "io-threads": "2"}`. A change rolls the pods. Options that the
+    /// operator sets itself (ports, files, users, cluster, replication, memory limit, persistence) are refused.
     pub config: EngineConfig,
 }
 

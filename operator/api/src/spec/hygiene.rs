@@ -9,8 +9,8 @@ use crate::units::{Bytes, Period};
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HygieneSpec {
-    /// Off: nothing is measured. Observe: findings and the plan are written to status and events, nothing is
-    /// touched. Auto: the plan is carried out. Default Observe.
+    /// "Off": nothing is measured; quote it, YAML reads a bare Off as false. Observe: findings and the plan are
+    /// written to status and events, nothing is touched. Auto: the plan is carried out. Default Observe.
     pub mode: HygieneMode,
     /// What counts as a finding.
     pub thresholds: ThresholdsSpec,

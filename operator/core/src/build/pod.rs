@@ -57,6 +57,13 @@ fn spec(store: &ValidStore, context: &Context, shard: u32) -> Value {
         "containers": [engine(store, shard)],
         "volumes": volumes(store),
     });
+    if let Some(policy) = &context.image_pull_policy {
+        for kind in ["initContainers", "containers"] {
+            for container in spec[kind].as_array_mut().into_iter().flatten() {
+                container["imagePullPolicy"] = json!(policy);
+            }
+        }
+    }
     let scheduling = &store.scheduling;
     let optional = [
         ("nodeSelector", (!scheduling.node_selector.is_empty()).then(|| json!(scheduling.node_selector))),

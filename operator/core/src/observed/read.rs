@@ -12,6 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{ContainerSeen, EndSeen, PodSeen, RecordSeen, Seen, SetSeen};
 
+/// Set by a person or a cloud controller on a node that is surely off.
+pub const TAINT_OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
 /// A pod of the store; `None` for a pod whose name is not one of the store's. Topology and report are `Unknown`
 /// until the shell has asked the sidecar, `Absent` while there is no IP to ask.
 pub fn pod(store: &str, pod: &Pod) -> Option<PodSeen> {
@@ -36,6 +39,7 @@ pub fn pod(store: &str, pod: &Pod) -> Option<PodSeen> {
         containers: containers(&status),
         topology: if ip.is_some() { Seen::Unknown } else { Seen::Absent },
         report: if ip.is_some() { Seen::Unknown } else { Seen::Absent },
+        last_word: None,
         ip,
     })
 }
@@ -80,6 +84,12 @@ pub fn node_lost(node: &Node) -> bool {
         .into_iter()
         .flatten()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Somebody vouches that nothing runs on the node any more: Kubernetes' own sign of it.
+pub fn node_out(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    taints.into_iter().flatten().any(|taint| taint.key == TAINT_OUT_OF_SERVICE)
 }
 
 fn annotation(meta: &ObjectMeta, key: &str) -> Option<String> {

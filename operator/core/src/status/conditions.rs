@@ -48,12 +48,16 @@ pub(super) fn conditions(
     old: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
+    let mut memory = memory_healthy(store, observed, status);
+    if memory.reason == reason::NOT_MEASURED {
+        keep_digits(&mut memory, old);
+    }
     let statements = [
         ready(store, observed, status),
         progressing(store, observed, plan),
         degraded(store, observed, plan),
         safe_to_disrupt(store, observed),
-        memory_healthy(store, observed, status),
+        memory,
         remediation_active(status),
         config_applied(store, observed, plan),
         reconcilable(store, observed),
@@ -227,14 +231,25 @@ fn memory_healthy(store: &ValidStore, observed: &Observed, status: &BlobStoreSta
         Some(pod) => {
             let why = pod.report.present().and_then(|report| report.gates.first());
             let why = why.map_or("its sidecar has not reported", String::as_str);
-            let message = format!("{} has no verdict yet: {}", pod.name, without_digits(why));
+            let message = format!("{} has no verdict yet: {why}", pod.name);
             Statement::unknown(condition::MEMORY_HEALTHY, reason::NOT_MEASURED, message)
         }
         None => Statement::yes(condition::MEMORY_HEALTHY, reason::NO_FINDING, "no finding".to_owned()),
     }
 }
 
-/// A gate that counts seconds would write the status at every look.
+/// A gate that counts seconds would write the status at every look: while only digits differ, the old words stand.
+fn keep_digits(statement: &mut Statement, old: &[Condition]) {
+    let told = old.iter().find(|old| {
+        old.type_ == statement.type_
+            && old.reason == statement.reason
+            && without_digits(&old.message) == without_digits(&statement.message)
+    });
+    if let Some(told) = told {
+        statement.message.clone_from(&told.message);
+    }
+}
+
 fn without_digits(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for part in text.chars() {

@@ -167,3 +167,17 @@ fn a_claim_template_keeps_the_size_it_was_created_with() {
     let size = blobstore_operator_core::observed::read::claim_size(&claim);
     assert_eq!(size.as_deref(), Some("10Gi"));
 }
+
+#[test]
+fn a_pull_policy_stands_at_every_container_and_only_if_it_was_asked_for() {
+    let store = valid("");
+    let policies = |context: &Context| {
+        let children = build(&store, &Plan::default(), context, None).expect("every child is of its type");
+        let spec = children.stateful_sets[0].spec.clone().and_then(|spec| spec.template.spec).expect("a pod");
+        let containers = spec.containers.into_iter().chain(spec.init_containers.unwrap_or_default());
+        containers.map(|container| container.image_pull_policy).collect::<Vec<_>>()
+    };
+    assert_eq!(policies(&context()), [None, None, None]);
+    let never = Context { image_pull_policy: Some("Never".to_owned()), ..context() };
+    assert_eq!(policies(&never), vec![Some("Never".to_owned()); 3]);
+}

@@ -1,17 +1,20 @@
 //! Every fault of the list is named with its cause.
 
-use blobstore_operator_api::status::reason;
+use blobstore_operator_api::BlobStoreStatus;
+use blobstore_operator_api::status::{condition, reason};
 use blobstore_operator_core::diagnose::causes;
 use blobstore_operator_core::observed::{ContainerSeen, EndSeen, Observed, PodSeen, Seen};
+use blobstore_operator_core::plan::plan;
+use blobstore_operator_core::status::status;
 use blobstore_sidecar_api::topology::EngineExit;
 
-use crate::support::{at, healthy, revisions, valid};
+use crate::support::{at, context, healthy, revisions, valid};
 
 fn check(change: impl FnOnce(&mut PodSeen), want: Option<(&str, &str)>) {
     let store = valid("engine: {config: {io-threads-do-reads-wrong: 'yes'}}");
     let mut observed = healthy(&store, &revisions(&store));
     change(&mut observed.pods[1]);
-    let causes = causes(&store, &observed, at(0));
+    let causes = causes(&store, &observed, &BlobStoreStatus::default(), at(0));
     match want {
         None => assert!(causes.is_empty(), "{causes:?}"),
         Some((reason, words)) => {
@@ -54,6 +57,38 @@ fn an_image_that_does_not_exist() {
     );
 }
 
+/// What the kubelet says in turn while an image does not come is one sentence to us.
+#[test]
+fn a_pull_that_fails_again_and_again_is_told_in_the_same_words() {
+    let store = valid("");
+    let cause = r#"failed to resolve reference "x:1": x:1: not found"#;
+    let turns = [
+        ("ErrImagePull", format!("rpc error: code = NotFound desc = {cause}")),
+        (
+            "ImagePullBackOff",
+            format!(
+                r#"Back-off pulling image "x:1": ErrImagePull: rpc error: code = NotFound desc = {cause}"#
+            ),
+        ),
+        ("ImagePullBackOff", r#"Back-off pulling image "x:1""#.to_owned()),
+        ("ErrImagePull", cause.to_owned()),
+    ];
+    let mut old = BlobStoreStatus::default();
+    for (turn, (why, message)) in turns.iter().enumerate() {
+        let mut observed = healthy(&store, &revisions(&store));
+        for pod in &mut observed.pods {
+            engine(pod, waiting(why, message));
+        }
+        let plan = plan(&store, &observed, &context(), &old, at(0));
+        assert!(plan.causes[0].message.ends_with(&format!("cannot be pulled: {cause}")), "{:?}", plan.causes);
+        let told = status(&store, &observed, &plan, &[], &old, at(0)).status;
+        let degraded = told.conditions.iter().find(|found| found.type_ == condition::DEGRADED);
+        assert_eq!(degraded.expect("it is told").reason, reason::IMAGE_PULL_FAILED);
+        assert!(turn == 0 || told == old, "the status is written once");
+        old = told;
+    }
+}
+
 #[test]
 fn a_pod_too_large_for_any_node() {
     check(
@@ -70,6 +105,15 @@ fn an_option_that_the_engine_does_not_know_by_its_name() {
         |pod| engine(pod, ended("Error", words, -10)),
         Some((reason::ENGINE_CONFIG_REJECTED, "refuses option io-threads-do-reads-wrong")),
     );
+}
+
+#[test]
+fn a_refused_option_is_told_without_the_stars_and_blanks_around_it() {
+    let words = "engine ended: code Some(1), signal None\n\n***\n*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***\nReading \
+                 the configuration file, at line 3\n>>> 'hz x'\nargument couldn't be parsed into an integer";
+    let told = "refuses its configuration: FATAL CONFIG FILE ERROR (Redis 7.0.15) / Reading the configuration file, at \
+                line 3 / 'hz x' / argument couldn't be parsed into an integer";
+    check(|pod| engine(pod, ended("Error", words, -10)), Some((reason::ENGINE_CONFIG_REJECTED, told)));
 }
 
 #[test]
@@ -121,9 +165,22 @@ fn a_lost_node_is_told() {
     let store = valid("");
     let mut observed: Observed = healthy(&store, &revisions(&store));
     observed.nodes_lost.insert("node-1".to_owned());
-    let causes = causes(&store, &observed, at(0));
+    let causes = causes(&store, &observed, &BlobStoreStatus::default(), at(0));
     assert_eq!(causes.len(), 1);
     assert!(causes[0].message.contains("node-1"), "{causes:?}");
+}
+
+#[test]
+fn a_pod_that_cannot_end_says_what_a_person_can_do() {
+    let store = valid("");
+    let mut observed = healthy(&store, &revisions(&store));
+    observed.nodes_lost.insert("node-1".to_owned());
+    observed.pods[1].deleting = true;
+    let told =
+        |observed: &Observed| causes(&store, observed, &BlobStoreStatus::default(), at(0))[0].message.clone();
+    assert!(told(&observed).contains("taint it node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"));
+    observed.nodes_out.insert("node-1".to_owned());
+    assert!(told(&observed).contains("is removed once the primary of shard 0 serves elsewhere"));
 }
 
 #[test]
@@ -132,7 +189,10 @@ fn a_users_secret_that_is_missing_or_has_no_users() {
     let mut observed = healthy(&store, &revisions(&store));
     let mut told = |users: Seen<bool>| {
         observed.users = users;
-        causes(&store, &observed, at(0)).into_iter().map(|cause| cause.message).collect::<Vec<_>>()
+        causes(&store, &observed, &BlobStoreStatus::default(), at(0))
+            .into_iter()
+            .map(|cause| cause.message)
+            .collect::<Vec<_>>()
     };
     assert_eq!(
         told(Seen::Absent),

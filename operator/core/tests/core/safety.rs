@@ -1,12 +1,14 @@
 //! The last gate: whatever a planner wants, no last copy goes and one thing moves at a time.
 
+use blobstore_operator_api::BlobStoreStatus;
 use blobstore_operator_core::action::{Action, Plan};
 use blobstore_operator_core::observed::{ContainerSeen, Observed, Seen};
+use blobstore_operator_core::plan::plan;
 use blobstore_operator_core::safety::enforce;
 use blobstore_sidecar_api::record::ShardRecord;
 use proptest::prelude::*;
 
-use crate::support::{healthy, names, revisions, valid};
+use crate::support::{at, context, healthy, names, revisions, valid};
 
 fn evict(name: &str) -> Action {
     Action::Evict { pod: name.to_owned(), uid: format!("uid-{name}"), why: String::new() }
@@ -34,6 +36,58 @@ fn the_only_copy_stays() {
     let mut observed = world(1);
     observed.pods[1].topology = Seen::Unknown;
     check(&observed, vec![evict("media-0-0")], 0);
+}
+
+/// A pod on its way out, on a node in this state; what the plan removes.
+fn removed(change: impl FnOnce(&mut Observed)) -> Vec<String> {
+    let store = valid("replicas: 1");
+    let mut observed = healthy(&store, &revisions(&store));
+    observed.pods[1].deleting = true;
+    observed.pods[1].ready = false;
+    observed.pods[1].topology = Seen::Unknown;
+    change(&mut observed);
+    let plan = plan(&store, &observed, &context(), &BlobStoreStatus::default(), at(0));
+    let removed = |action: &Action| match action {
+        Action::Remove { pod, .. } => Some(pod.clone()),
+        _ => None,
+    };
+    plan.actions.iter().filter_map(removed).collect()
+}
+
+fn out(observed: &mut Observed) {
+    observed.nodes_lost.insert("node-1".to_owned());
+    observed.nodes_out.insert("node-1".to_owned());
+}
+
+#[test]
+fn a_pod_that_cannot_end_is_removed_only_when_its_node_is_out_and_the_primary_serves_elsewhere() {
+    assert_eq!(removed(out), ["media-0-1"]);
+    assert!(removed(|_| {}).is_empty(), "the node reports: the pod ends by itself");
+    let silent = |observed: &mut Observed| {
+        observed.nodes_lost.insert("node-1".to_owned());
+    };
+    assert!(removed(silent).is_empty(), "the pod may still run");
+    let staying = |observed: &mut Observed| {
+        out(observed);
+        observed.pods[1].deleting = false;
+    };
+    assert!(removed(staying).is_empty(), "nobody wants it to end");
+    let alone = |observed: &mut Observed| {
+        out(observed);
+        observed.pods[0].topology = Seen::Unknown;
+    };
+    assert!(removed(alone).is_empty(), "no primary serves elsewhere");
+}
+
+#[test]
+fn the_gate_stops_a_removal_that_a_planner_should_not_have_wanted() {
+    let remove =
+        |name: &str| Action::Remove { pod: name.to_owned(), uid: format!("uid-{name}"), why: String::new() };
+    let mut observed = world(1);
+    check(&observed, vec![remove("media-0-1")], 0);
+    out(&mut observed);
+    check(&observed, vec![remove("media-0-1")], 1);
+    check(&observed, vec![remove("media-0-0")], 0);
 }
 
 #[test]

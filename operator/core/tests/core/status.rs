@@ -3,8 +3,8 @@
 use blobstore_operator_api::BlobStoreStatus;
 use blobstore_operator_api::status::{condition, reason};
 use blobstore_operator_core::action::{Hold, Plan};
-use blobstore_operator_core::observed::{ContainerSeen, Failure, Observed, Seen};
-use blobstore_operator_core::plan::plan;
+use blobstore_operator_core::observed::{ContainerSeen, Failure, LastWord, Observed, Seen};
+use blobstore_operator_core::plan::{REQUEUE_WAITING, plan};
 use blobstore_operator_core::status::{failed, invalid, status};
 use blobstore_operator_core::validate::{ValidStore, validate};
 
@@ -68,6 +68,74 @@ fn small_movements_of_memory_write_nothing() {
     let Seen::Present(topology) = &mut observed.pods[0].topology else { panic!("the pod answers") };
     topology.engine.as_mut().expect("an engine").used_memory += 300 << 10;
     assert_eq!(pass(&store, &observed, &first, 1), first);
+}
+
+/// As the shell sees a pod whose sidecar has not answered since that second.
+fn silence(observed: &mut Observed, index: usize, since: i64) {
+    let pod = &mut observed.pods[index];
+    pod.last_word = Some(LastWord {
+        topology: pod.topology.present().cloned(),
+        report: pod.report.present().cloned(),
+        silent_since: at(since),
+    });
+    (pod.topology, pod.report) = (Seen::Unknown, Seen::Unknown);
+}
+
+#[test]
+fn a_missed_look_is_not_told_and_a_longer_silence_is() {
+    let (store, mut observed) = world("");
+    let found = verdict(blobstore_sidecar_api::report::VerdictClass::Orphaned, 40, -60);
+    observed.pods[1].report = Seen::Present(report("media-0-1", 0, vec![found]));
+    let running = ContainerSeen { running: true, ready: true, ..ContainerSeen::default() };
+    observed.pods[1].containers.insert("sidecar".to_owned(), running);
+    let first = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    silence(&mut observed, 1, 30);
+    for second in [30, 32, 39] {
+        assert_eq!(pass(&store, &observed, &first, second), first, "at {second} s");
+    }
+    let plan = plan(&store, &observed, &context(), &first, at(39));
+    assert!(plan.requeue <= REQUEUE_WAITING, "it is asked again soon: {:?}", plan.requeue);
+    let later = pass(&store, &observed, &first, 40);
+    assert_eq!(told(&later, condition::DEGRADED), format!("True/{}", reason::SIDECAR_UNREACHABLE));
+    assert_eq!(later.ready.as_deref(), Some("1/2"));
+    assert_eq!(later.nodes[1].state, "Unknown");
+}
+
+/// A last word is told and never decided on: a roll waits although it would call the pod in sync.
+#[test]
+fn a_last_word_moves_nothing() {
+    let (store, mut observed) = world("");
+    for pod in &mut observed.pods {
+        pod.revision = Some("old".to_owned());
+    }
+    let surged = |observed: &Observed| {
+        plan(&store, observed, &context(), &BlobStoreStatus::default(), at(31)).sizes[&0]
+    };
+    assert_eq!(surged(&observed), 3);
+    silence(&mut observed, 0, 30);
+    assert_eq!(surged(&observed), 2, "the primary's word is needed");
+}
+
+#[test]
+fn a_gate_that_counts_writes_nothing_and_keeps_its_numbers() {
+    let (store, mut observed) = world("");
+    let gate = |observed: &mut Observed, seconds: u32| {
+        let mut unknown =
+            report("media-0-0", 0, vec![verdict(blobstore_sidecar_api::report::VerdictClass::Unknown, 0, 0)]);
+        unknown.gates =
+            vec![format!("redis 7.0.15 is not calibrated: 104 of 128 bytes fit, tried {seconds} s ago")];
+        observed.pods[0].report = Seen::Present(unknown);
+    };
+    gate(&mut observed, 5);
+    let first = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    let condition = first.conditions.iter().find(|found| found.type_ == condition::MEMORY_HEALTHY);
+    let message = &condition.expect("it is told").message;
+    assert!(
+        message.contains("redis 7.0.15 is not calibrated: 104 of 128 bytes fit, tried 5 s ago"),
+        "{message}"
+    );
+    gate(&mut observed, 35);
+    assert_eq!(pass(&store, &observed, &first, 30), first);
 }
 
 #[test]

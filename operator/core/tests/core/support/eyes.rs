@@ -75,6 +75,7 @@ impl World {
                 Seen::Absent
             },
             topology,
+            last_word: None,
         }
     }
 

@@ -37,6 +37,7 @@ pub(crate) fn context() -> Context {
         sidecar_image: "registry.example/blobstore-sidecar:0.1.0".to_owned(),
         operator_namespace: "blobstore-system".to_owned(),
         monitoring_namespace: Some("monitoring".to_owned()),
+        image_pull_policy: None,
     }
 }
 

@@ -310,7 +310,7 @@ impl World {
     fn carry_out(&mut self, action: &Action) -> Result<Done, String> {
         match action {
             Action::Evict { pod, uid, .. } => Ok(self.evict(pod, uid)),
-            Action::Delete { pod, uid, .. } => {
+            Action::Delete { pod, uid, .. } | Action::Remove { pod, uid, .. } => {
                 if self.pods.get(pod).is_some_and(|seen| seen.uid == *uid) {
                     self.stop(pod);
                 }
