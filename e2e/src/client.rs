@@ -160,6 +160,19 @@ pub fn is_pod_ready(pod: &Pod) -> bool {
             .is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
 }
 
+/// What pods may ask of one node, in thousandths of a CPU; the smallest node counts.
+pub async fn node_millicpu(client: &Client) -> Result<u64> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let all = nodes.list(&ListParams::default()).await.map_err(Error::kube("list nodes"))?;
+    let cpu = |node: &Node| {
+        let text = node.status.as_ref()?.allocatable.as_ref()?.get("cpu")?.0.clone();
+        let (digits, unit) = text.strip_suffix('m').map_or((text.as_str(), 1_000), |digits| (digits, 1));
+        Some(digits.parse::<u64>().ok()? * unit)
+    };
+    let least = all.items.iter().map(|node| cpu(node).unwrap_or_default()).min().unwrap_or_default();
+    if least == 0 { Err(Error::Wrong("a node says nothing of its CPUs".to_owned())) } else { Ok(least) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,17 +194,4 @@ mod tests {
         assert_eq!(condition(&object, "Ready").map(|one| &one["status"]), Some(&"True".into()));
         assert!(condition(&object, "Degraded").is_none());
     }
-}
-
-/// What pods may ask of one node, in thousandths of a CPU; the smallest node counts.
-pub async fn node_millicpu(client: &Client) -> Result<u64> {
-    let nodes: Api<Node> = Api::all(client.clone());
-    let all = nodes.list(&ListParams::default()).await.map_err(Error::kube("list nodes"))?;
-    let cpu = |node: &Node| {
-        let text = node.status.as_ref()?.allocatable.as_ref()?.get("cpu")?.0.clone();
-        let (digits, unit) = text.strip_suffix('m').map_or((text.as_str(), 1_000), |digits| (digits, 1));
-        Some(digits.parse::<u64>().ok()? * unit)
-    };
-    let least = all.items.iter().map(|node| cpu(node).unwrap_or_default()).min().unwrap_or_default();
-    if least == 0 { Err(Error::Wrong("a node says nothing of its CPUs".to_owned())) } else { Ok(least) }
 }

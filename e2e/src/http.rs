@@ -14,6 +14,7 @@ use hyper_util::{
 use crate::{
     error::{Error, Result},
     payload::{Checksum, Payload, Summer},
+    signature::Signer,
 };
 
 /// Pods are on this machine: who does not accept within a second is gone.
@@ -33,6 +34,8 @@ pub struct Http {
     /// Sent with every request: tokens.
     pub headers: HeaderMap,
     pub head_limit: Duration,
+    /// Requests go to the S3 API, as this user's.
+    pub signer: Option<Signer>,
 }
 
 #[derive(Debug)]
@@ -66,7 +69,7 @@ impl Default for Http {
         connector.set_connect_timeout(Some(CONNECT_LIMIT));
         connector.set_nodelay(true);
         let pool = Pool::builder(TokioExecutor::new()).build(connector);
-        Self { pool, headers: HeaderMap::new(), head_limit: HEAD_LIMIT }
+        Self { pool, headers: HeaderMap::new(), head_limit: HEAD_LIMIT, signer: None }
     }
 }
 
@@ -84,6 +87,10 @@ impl Http {
             .uri(url)
             .body(contents.body())
             .map_err(Error::other(doing()))?;
+        if let Some(signer) = &self.signer {
+            let signed = signer.headers(&method, request.uri())?;
+            request.headers_mut().extend(signed);
+        }
         request.headers_mut().extend(self.headers.clone());
         request.headers_mut().extend(headers);
         let answer = tokio::time::timeout(self.head_limit, self.pool.request(request))

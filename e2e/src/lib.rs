@@ -31,6 +31,7 @@ pub mod tunnel;
 
 pub mod http;
 pub mod payload;
+pub mod signature;
 
 pub mod demo;
 pub mod fault;

@@ -47,6 +47,8 @@ pub struct Plan {
     pub sizes: Vec<u64>,
     /// Keys per writer before it starts to overwrite them.
     pub keys_per_writer: u64,
+    /// Through the S3 API instead of the plain lane.
+    pub s3: bool,
 }
 
 impl Default for Plan {
@@ -58,6 +60,7 @@ impl Default for Plan {
             readers: 2,
             sizes: vec![0, 1_000, 16_384, 65_536, 262_080, 600_000],
             keys_per_writer: 40,
+            s3: false,
         }
     }
 }
@@ -135,7 +138,7 @@ impl Load {
     /// Load on a store, at whichever pods it has: the bucket is made, pods that come and go are followed.
     pub async fn of(store: &Store, plan: Plan) -> Result<Self> {
         store.make_bucket(&plan.bucket).await?;
-        let mut http = store.http().await?;
+        let mut http = if plan.s3 { store.s3().await? } else { store.http().await? };
         http.head_limit = ANSWER_LIMIT;
         let mut load = Self::start(&http, store.urls().await?, plan);
         load.followers.spawn(follow(Arc::clone(&load.shared), store.clone()));

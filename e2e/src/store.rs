@@ -19,6 +19,7 @@ use crate::{
     http::{Answer, Contents, Http},
     images,
     namespace::Scope,
+    signature::Signer,
     wait::{self, Seen},
 };
 
@@ -240,6 +241,20 @@ impl Store {
         let users: Value = serde_yaml_ng::from_str(&users).map_err(Error::other("read users.yaml"))?;
         let token = users[0]["token"].as_str();
         bearer(token.ok_or_else(|| Error::Wrong("the first user has no token".to_owned()))?)
+    }
+
+    /// A client of the S3 API with the keys of the store's generated user.
+    pub async fn s3(&self) -> Result<Http> {
+        let users = self.secret(ports::SECRET_USERS).await?;
+        let users: Value = serde_yaml_ng::from_str(&users).map_err(Error::other("read users.yaml"))?;
+        match (users[0]["accessKey"].as_str(), users[0]["secretKey"].as_str()) {
+            (Some(access), Some(secret)) => {
+                let mut http = Http::default();
+                http.signer = Some(Signer::new(access, secret));
+                Ok(http)
+            }
+            _ => Err(Error::Wrong("the first user has no keys".to_owned())),
+        }
     }
 
     /// A client for the admin port.
