@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
-        let path = folder.join(name);
+        let path = folder.join(format!("{name}-program"));
         std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("write a script");
         std::fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("make it run");
         path
@@ -89,7 +89,7 @@ mod tests {
         let log = folder.join("log").display().to_string();
         let text = format!(
             "echo \"$*\" >> {log}\n\
-             [ \"$1 $2\" != 'get clusters' ] || grep -q '^create' {log} && echo {CLUSTER} || true"
+             if [ \"$1\" = get ] && grep -q '^create' {log}; then echo {CLUSTER}; fi"
         );
         Kind { kind: script(folder, "kind", &text), docker: script(folder, "docker", "exit 0") }
     }
