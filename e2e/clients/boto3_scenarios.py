@@ -283,6 +283,63 @@ def strangers_are_turned_away():
 
 
 @scenario
+def copies_keep_or_replace_what_describes_them():
+    name, other = bucket(), bucket()
+    body = pattern(3_000_000)
+    put = s3.put_object(Bucket=name, Key="a/ö b", Body=body, ContentType="text/x", Metadata={"k": "v"})
+    source = {"Bucket": name, "Key": "a/ö b"}
+    copied = s3.copy_object(Bucket=other, Key="kept", CopySource=source)["CopyObjectResult"]
+    same(copied["ETag"], put["ETag"])
+    assert copied["LastModified"]
+    got = s3.get_object(Bucket=other, Key="kept")
+    same((got["Body"].read() == body, got["ContentType"], got["Metadata"]), (True, "text/x", {"k": "v"}))
+    s3.copy_object(Bucket=name, Key="new", CopySource=source, MetadataDirective="REPLACE",
+                   Metadata={"n": "w"}, ContentType="image/png")
+    head = s3.head_object(Bucket=name, Key="new")
+    same((head["ContentType"], head["Metadata"]), ("image/png", {"n": "w"}))
+    refused(400, "InvalidRequest", s3.copy_object, Bucket=name, Key="a/ö b", CopySource=source)
+    s3.copy_object(Bucket=name, Key="a/ö b", CopySource=source, MetadataDirective="REPLACE", Metadata={"z": "1"})
+    same(s3.head_object(Bucket=name, Key="a/ö b")["Metadata"], {"z": "1"})
+    same(s3.get_object(Bucket=name, Key="a/ö b")["Body"].read(), body)
+    refused(404, "NoSuchKey", s3.copy_object, Bucket=name, Key="x", CopySource={"Bucket": name, "Key": "none"})
+    refused(404, "NoSuchBucket", s3.copy_object, Bucket=name, Key="x",
+            CopySource={"Bucket": "none-" + name, "Key": "a"})
+    refused(412, "PreconditionFailed", s3.copy_object, Bucket=name, Key="x", CopySource=source,
+            CopySourceIfMatch='"nope"')
+    refused(412, "PreconditionFailed", s3.copy_object, Bucket=name, Key="x", CopySource=source,
+            CopySourceIfNoneMatch=put["ETag"])
+    s3.copy_object(Bucket=name, Key="x", CopySource=source, CopySourceIfMatch=put["ETag"])
+
+
+@scenario
+def browsers_upload_with_a_policy():
+    import requests
+
+    name = bucket()
+    signer = client(signature_version="s3v4")
+    post = signer.generate_presigned_post(
+        name, "form/${filename}", Fields={"Content-Type": "text/plain", "x-amz-meta-from": "form"},
+        Conditions=[{"Content-Type": "text/plain"}, {"x-amz-meta-from": "form"},
+                    ["content-length-range", 1, 100]])
+    answer = requests.post(post["url"], data=post["fields"], files={"file": ("f.txt", b"by form")})
+    same(answer.status_code, 204)
+    got = s3.get_object(Bucket=name, Key="form/f.txt")
+    same((got["Body"].read(), got["ContentType"], got["Metadata"]), (b"by form", "text/plain", {"from": "form"}))
+    answer = requests.post(post["url"], data=post["fields"], files={"file": ("g.txt", b"x" * 101)})
+    same((answer.status_code, b"EntityTooLarge" in answer.content), (400, True))
+    answer = requests.post(post["url"], data={**post["fields"], "x-amz-meta-from": "other"},
+                           files={"file": ("g.txt", b"x")})
+    same(answer.status_code, 403)
+    answer = requests.post(post["url"], data={"key": "g.txt"}, files={"file": ("g.txt", b"x")})
+    same(answer.status_code, 403)
+    refused(404, "404", s3.head_object, Bucket=name, Key="form/g.txt")
+    post = signer.generate_presigned_post(name, "created", Fields={"success_action_status": "201"},
+                                          Conditions=[{"success_action_status": "201"}])
+    answer = requests.post(post["url"], data=post["fields"], files={"file": ("f.txt", b"x")})
+    same((answer.status_code, b"<Key>created</Key>" in answer.content), (201, True))
+
+
+@scenario
 def what_nobody_configured_answers_as_at_home():
     name = bucket()
     for call, code in [

@@ -27,11 +27,13 @@ use crate::server::Service;
 use crate::shell::Shell;
 
 mod bucket;
+mod copy;
 mod failure;
 mod headers;
 mod listing;
 mod object;
 
+pub use copy::{COPIES_CONCURRENT_MAX, Copied, CopyAsk, HEADER_COPY_FROM, HEADER_RENAME_FROM, copy};
 pub use headers::{HEADER_CRC64, HEADER_ETAG};
 pub use listing::{all_buckets_inside, buckets_here, page_here, page_inside};
 
@@ -163,6 +165,10 @@ impl Exchange<'_> {
             Operation::HeadBucket { bucket } => {
                 return bucket::head(self, bucket).await.map_err(|e| self.fail(e));
             }
+            Operation::Copy { from, to, rename } => {
+                return copy::put(self, (&from.0, &from.1), (&to.0, &to.1), *rename).await;
+            }
+            Operation::Describe { bucket, name } => return copy::patch(self, (bucket, name)).await,
             Operation::CreateBucket { bucket } | Operation::DeleteBucket { bucket } => {
                 self.shell.store.home_slot_of(bucket)
             }
@@ -178,11 +184,12 @@ impl Exchange<'_> {
         if self.side != Side::Client {
             return Ok(());
         }
-        let (right, bucket, name) = operation.needs();
-        let denied = match self.shell.users().check(&self.head.headers, right, Target { bucket, name }) {
-            Ok(()) => return Ok(()),
-            Err(denied) => denied,
-        };
+        let users = self.shell.users();
+        let denied = operation.needs().into_iter().flatten().find_map(|(right, bucket, name)| {
+            let target = Target { bucket, name };
+            users.check(&self.head.headers, right, target).err().map(|denied| (denied, right))
+        });
+        let Some((denied, right)) = denied else { return Ok(()) };
         REJECTED.with_label_values(&[reason::AUTH]).inc();
         Err(match denied {
             Denied::Unknown => ApiError::new(
@@ -263,7 +270,11 @@ impl Exchange<'_> {
             Operation::Delete { bucket, name } => object::delete(self, bucket, name).await,
             Operation::CreateBucket { bucket } => bucket::create(self, bucket).await,
             Operation::DeleteBucket { bucket } => bucket::delete(self, bucket).await,
-            Operation::ListBuckets | Operation::List { .. } | Operation::HeadBucket { .. } => {
+            Operation::ListBuckets
+            | Operation::List { .. }
+            | Operation::HeadBucket { .. }
+            | Operation::Copy { .. }
+            | Operation::Describe { .. } => {
                 return Err(Served::Failed(ApiError::internal("not an operation of one owner")));
             }
         };

@@ -5,25 +5,61 @@ use std::borrow::Cow;
 use blobstore_sidecar_core::key::{BucketName, NAME_BYTES_MAX, NameError, ObjectName};
 use blobstore_sidecar_core::list::PAGE_ITEMS_MAX;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::auth::Right;
 use crate::error::ApiError;
+use crate::lane::{HEADER_COPY_FROM, HEADER_RENAME_FROM};
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     ListBuckets,
-    CreateBucket { bucket: BucketName },
-    HeadBucket { bucket: BucketName },
-    DeleteBucket { bucket: BucketName },
-    List { bucket: BucketName, query: ListQuery },
-    Put { bucket: BucketName, name: ObjectName },
-    Get { bucket: BucketName, name: ObjectName },
-    Head { bucket: BucketName, name: ObjectName },
-    Delete { bucket: BucketName, name: ObjectName },
+    CreateBucket {
+        bucket: BucketName,
+    },
+    HeadBucket {
+        bucket: BucketName,
+    },
+    DeleteBucket {
+        bucket: BucketName,
+    },
+    List {
+        bucket: BucketName,
+        query: ListQuery,
+    },
+    Put {
+        bucket: BucketName,
+        name: ObjectName,
+    },
+    Get {
+        bucket: BucketName,
+        name: ObjectName,
+    },
+    Head {
+        bucket: BucketName,
+        name: ObjectName,
+    },
+    Delete {
+        bucket: BucketName,
+        name: ObjectName,
+    },
+    /// `rename`: the source goes.
+    Copy {
+        from: (BucketName, ObjectName),
+        to: (BucketName, ObjectName),
+        rename: bool,
+    },
+    /// New headers and metadata.
+    Describe {
+        bucket: BucketName,
+        name: ObjectName,
+    },
 }
+
+/// A right on a name in a bucket.
+pub type Need<'a> = (Right, &'a str, &'a str);
 
 /// One page of a listing, as asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,24 +87,36 @@ impl Operation {
             Self::Get { .. } => "get",
             Self::Head { .. } => "head",
             Self::Delete { .. } => "delete",
+            Self::Copy { rename: false, .. } => "copy",
+            Self::Copy { rename: true, .. } => "rename",
+            Self::Describe { .. } => "describe",
         }
     }
 
-    /// The right it takes, on which bucket, under which name.
-    pub fn needs(&self) -> (Right, &str, &str) {
-        match self {
+    /// The rights it takes, on which bucket, under which name.
+    pub fn needs(&self) -> [Option<Need<'_>>; 3] {
+        let one = match self {
             Self::ListBuckets => (Right::Admin, "", ""),
             Self::CreateBucket { bucket } | Self::DeleteBucket { bucket } => {
                 (Right::Admin, bucket.as_str(), "")
             }
             Self::HeadBucket { bucket } => (Right::List, bucket.as_str(), ""),
-            Self::List { bucket, query } => (Right::List, bucket.as_str(), &query.prefix),
-            Self::Put { bucket, name } => (Right::Write, bucket.as_str(), name.as_str()),
+            Self::List { bucket, query } => (Right::List, bucket.as_str(), query.prefix.as_str()),
+            Self::Put { bucket, name } | Self::Describe { bucket, name } => {
+                (Right::Write, bucket.as_str(), name.as_str())
+            }
             Self::Get { bucket, name } | Self::Head { bucket, name } => {
                 (Right::Read, bucket.as_str(), name.as_str())
             }
             Self::Delete { bucket, name } => (Right::Delete, bucket.as_str(), name.as_str()),
-        }
+            Self::Copy { from, to, rename } => {
+                let (bucket, name) = (from.0.as_str(), from.1.as_str());
+                let gone = rename.then_some((Right::Delete, bucket, name));
+                let write = (Right::Write, to.0.as_str(), to.1.as_str());
+                return [Some(write), Some((Right::Read, bucket, name)), gone];
+            }
+        };
+        [Some(one), None, None]
     }
 }
 
@@ -156,7 +204,18 @@ pub fn operation(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Oper
     if name.is_empty() {
         return bucket_operation(method, bucket, &query);
     }
-    object_operation(method, bucket, ObjectName::parse(name).map_err(name_error)?)
+    object_operation(method, headers, bucket, ObjectName::parse(name).map_err(name_error)?)
+}
+
+/// The source of a copy or of a rename.
+fn source(headers: &HeaderMap, name: &HeaderName) -> Option<Result<(BucketName, ObjectName), ApiError>> {
+    let text = headers.get(name)?.to_str().unwrap_or_default();
+    let text = text.strip_prefix('/').unwrap_or(text);
+    let (bucket, key) = text.split_once('/').unwrap_or((text, ""));
+    Some(decode(bucket).and_then(|bucket| {
+        let bucket = BucketName::parse(bucket).map_err(name_error)?;
+        Ok((bucket, ObjectName::parse(decode(key)?).map_err(name_error)?))
+    }))
 }
 
 fn bucket_operation(method: &Method, bucket: BucketName, query: &[Parameter]) -> Result<Operation, ApiError> {
@@ -169,13 +228,26 @@ fn bucket_operation(method: &Method, bucket: BucketName, query: &[Parameter]) ->
     }
 }
 
-fn object_operation(method: &Method, bucket: BucketName, name: ObjectName) -> Result<Operation, ApiError> {
+fn object_operation(
+    method: &Method,
+    headers: &HeaderMap,
+    bucket: BucketName,
+    name: ObjectName,
+) -> Result<Operation, ApiError> {
+    if *method == Method::PUT {
+        for (header, rename) in [(HEADER_COPY_FROM, false), (HEADER_RENAME_FROM, true)] {
+            if let Some(from) = source(headers, &header) {
+                return Ok(Operation::Copy { from: from?, to: (bucket, name), rename });
+            }
+        }
+    }
     match *method {
+        Method::PATCH => Ok(Operation::Describe { bucket, name }),
         Method::GET => Ok(Operation::Get { bucket, name }),
         Method::HEAD => Ok(Operation::Head { bucket, name }),
         Method::PUT => Ok(Operation::Put { bucket, name }),
         Method::DELETE => Ok(Operation::Delete { bucket, name }),
-        _ => Err(method_not_allowed("an object takes GET, HEAD, PUT and DELETE")),
+        _ => Err(method_not_allowed("an object takes GET, HEAD, PUT, PATCH and DELETE")),
     }
 }
 

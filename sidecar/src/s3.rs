@@ -20,8 +20,10 @@ use crate::shell::Shell;
 mod access;
 mod bucket;
 mod call;
+mod copy;
 mod defaults;
 mod error;
+mod form;
 mod listing;
 mod object;
 mod translate;
@@ -76,7 +78,7 @@ impl S3 {
     pub async fn answer(&self, shell: &Shell, request: Request<Incoming>, busy: Busy) -> Response<Body> {
         let guard = busy.enter();
         let (head, incoming) = request.into_parts();
-        let bodyless = head.method == Method::HEAD;
+        let (bodyless, is_form) = (head.method == Method::HEAD, form::is_form(&head));
         let request_id = format!("{:016x}", rand::random::<u64>());
         let shared = Shared { request_id: request_id.clone(), label: OnceLock::new() };
         let context = Context(Arc::new(shared));
@@ -95,6 +97,9 @@ impl S3 {
             Ok(response) => response,
             Err(error) => error.into_response(Notation::Xml, &request_id, bodyless),
         };
+        if is_form {
+            response = form::refusal(response, &request_id).await;
+        }
         // A status that s3s has no place for.
         if let Some(status) = response.extensions_mut().remove::<StatusCode>() {
             *response.status_mut() = status;
@@ -121,11 +126,5 @@ pub fn wants(head: &request::Parts) -> bool {
         let name = name.as_str();
         (name.starts_with("x-amz-") && !name.starts_with("x-amz-meta-")) || name.starts_with("amz-sdk-")
     };
-    head.headers.keys().any(marked) || route::is_s3_query(&head.uri) || is_form(head)
-}
-
-/// A browser's upload with a policy.
-fn is_form(head: &request::Parts) -> bool {
-    let kind = head.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    head.method == Method::POST && kind.is_some_and(|kind| kind.starts_with("multipart/form-data"))
+    head.headers.keys().any(marked) || route::is_s3_query(&head.uri) || form::is_form(head)
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use blobstore_sidecar_api::config::LimitsConfig;
 use blobstore_sidecar_runtime::authority::Authority;
 use blobstore_sidecar_store::Store;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::auth::Users;
 use crate::io::Patience;
+use crate::lane::COPIES_CONCURRENT_MAX;
 use crate::peers::Peering;
 
 /// The sidecar as its lanes see it.
@@ -19,6 +20,8 @@ pub struct Shell {
     pub authority: Arc<dyn Authority>,
     pub peering: Arc<Peering>,
     pub limits: LimitsConfig,
+    /// Bounds the copies under way.
+    pub copies: Arc<Semaphore>,
     users: RwLock<Arc<Users>>,
     /// True from SIGTERM on: not ready, and no new connections.
     pub drain: watch::Sender<bool>,
@@ -33,7 +36,8 @@ impl Shell {
         users: Users,
     ) -> Self {
         let users = RwLock::new(Arc::new(users));
-        Self { store, authority, peering, limits, users, drain: watch::Sender::new(false) }
+        let copies = Arc::new(Semaphore::new(COPIES_CONCURRENT_MAX));
+        Self { copies, store, authority, peering, limits, users, drain: watch::Sender::new(false) }
     }
 
     pub fn users(&self) -> Arc<Users> {

@@ -23,7 +23,7 @@ pub const HEADER_ETAG: HeaderName = HeaderName::from_static("x-blobstore-etag");
 pub const HEADER_CRC64: HeaderName = HeaderName::from_static("x-blobstore-crc64nvme");
 /// Headers that are stored as they come, and come back. In the record their names begin with a colon: no user
 /// metadata can have such a name.
-const ECHOED: [HeaderName; 2] = [
+pub(super) const ECHOED: [HeaderName; 2] = [
     HeaderName::from_static("x-amz-storage-class"),
     HeaderName::from_static("x-amz-website-redirect-location"),
 ];

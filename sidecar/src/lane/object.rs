@@ -1,8 +1,9 @@
 //! PUT, GET, HEAD and DELETE of one object that this pod owns.
 
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
+use blobstore_sidecar_core::precondition::http_date;
 use blobstore_sidecar_store::{DeleteRequest, GetRequest, HeadRequest, PutRequest};
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue, LAST_MODIFIED};
 use http::{HeaderMap, Response, StatusCode};
 
 use super::{Exchange, Refused, headers};
@@ -32,6 +33,7 @@ pub(super) async fn put(
     let stored = exchange.shell.store.put(request, body).await?;
     let mut response = Response::new(Body::empty());
     set(response.headers_mut(), ETAG, &stored.etag.quoted());
+    set(response.headers_mut(), LAST_MODIFIED, &http_date(stored.modified_ms));
     response.headers_mut().insert(headers::HEADER_CRC64, headers::crc64(stored.crc64));
     Ok(response)
 }

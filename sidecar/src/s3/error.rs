@@ -1,7 +1,7 @@
 //! From the plain lane's refusals to S3's: the code that AWS gives, and its sentence where it has a fixed one.
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::{S3Error, S3ErrorCode};
 
 use crate::error::ApiError;
@@ -30,6 +30,8 @@ pub(super) fn from_api(error: ApiError) -> S3Error {
     let mut map = HeaderMap::new();
     map.extend(headers.into_iter().filter(|(name, _)| *name != CONTENT_LENGTH && *name != CONTENT_TYPE));
     if !map.is_empty() {
+        // s3s lets these headers replace its own.
+        map.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         answer.set_headers(map);
     }
     answer

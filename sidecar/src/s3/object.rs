@@ -10,10 +10,10 @@ use http::header::{
 use http::{HeaderMap, Method, Response, StatusCode};
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag,
-    GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput, PutObjectOutput,
-    StreamingBlob,
+    GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PostObjectInput, PostObjectOutput,
+    PutObjectInput, PutObjectOutput, StreamingBlob,
 };
-use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Error, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
 use super::call::{Call, object_name};
 use super::{error, upload};
@@ -124,25 +124,93 @@ pub(super) async fn put(
     request: S3Request<PutObjectInput>,
 ) -> S3Result<S3Response<PutObjectOutput>> {
     let S3Request { input, headers, trailing_headers, .. } = request;
-    object_name(&input.key)?;
     refuse_unsupported(&headers)?;
-    let mut given = description(&headers)?;
-    pass(&headers, &mut given, &[IF_MATCH, IF_NONE_MATCH, HeaderName::from_static("content-md5")]);
     let length = input.content_length.and_then(|length| u64::try_from(length).ok());
-    if length.is_some_and(|length| length <= MD5_BYTES_MAX) {
-        given.insert(HEADER_ETAG, HeaderValue::from_static("md5"));
+    let upload = Upload { bucket: &input.bucket, key: &input.key, headers, length };
+    upload.store(&call, input.body, trailing_headers).await
+}
+
+/// A browser's form: its fields are what headers are otherwise.
+pub(super) async fn post(
+    call: Call<'_>,
+    request: S3Request<PostObjectInput>,
+) -> S3Result<S3Response<PostObjectOutput>> {
+    let input = request.input;
+    call.allow(Right::Write, &input.bucket, &input.key)?;
+    let mut headers = HeaderMap::new();
+    let expires = input.expires.as_ref().map(|expires| expires.to_string());
+    let fields = [
+        (CONTENT_TYPE, input.content_type.as_deref()),
+        (CACHE_CONTROL, input.cache_control.as_deref()),
+        (CONTENT_DISPOSITION, input.content_disposition.as_deref()),
+        (CONTENT_ENCODING, input.content_encoding.as_deref()),
+        (CONTENT_LANGUAGE, input.content_language.as_deref()),
+        (EXPIRES, expires.as_deref()),
+        (HeaderName::from_static("content-md5"), input.content_md5.as_deref()),
+        (HeaderName::from_static("x-amz-tagging"), input.tagging.as_deref()),
+        (
+            HeaderName::from_static("x-amz-storage-class"),
+            input.storage_class.as_ref().map(|class| class.as_str()),
+        ),
+        (HeaderName::from_static("x-amz-acl"), input.acl.as_ref().map(|acl| acl.as_str())),
+        (HeaderName::from_static(Algorithm::Crc32.header()), input.checksum_crc32.as_deref()),
+        (HeaderName::from_static(Algorithm::Crc32c.header()), input.checksum_crc32c.as_deref()),
+        (HeaderName::from_static(Algorithm::Crc64Nvme.header()), input.checksum_crc64nvme.as_deref()),
+        (HeaderName::from_static(Algorithm::Sha1.header()), input.checksum_sha1.as_deref()),
+        (HeaderName::from_static(Algorithm::Sha256.header()), input.checksum_sha256.as_deref()),
+    ];
+    let invalid = |name: &str| s3_error!(InvalidArgument, "The form field {name} makes no header");
+    for (name, value) in fields {
+        if let Some(value) = value {
+            let value = HeaderValue::from_str(value).map_err(|_| invalid(name.as_str()))?;
+            headers.insert(name, value);
+        }
     }
-    let (body, proof) = upload::verified(call.shell, input.body, &headers, trailing_headers, length).await?;
-    let stored = call.lane(Method::PUT, &path_of(&input.bucket, &input.key), given, Some(body)).await;
-    let stored = match stored {
-        Ok(stored) => stored,
-        Err(refused) => return Err(proof.refusal().unwrap_or_else(|| error::from_api(refused))),
-    };
-    let mut response = S3Response::new(PutObjectOutput { e_tag: etag(&stored), ..Default::default() });
-    let crc64 = stored.headers().get(HEADER_CRC64).and_then(|value| value.to_str().ok());
-    let sum = proof.sum().or(crc64.map(|sum| (Algorithm::Crc64Nvme, sum.to_owned())));
-    describe_sum(&mut response.headers, sum);
-    Ok(response)
+    for (name, value) in input.metadata.unwrap_or_default() {
+        let header =
+            HeaderName::from_bytes(format!("{META}{name}").as_bytes()).map_err(|_| invalid(&name))?;
+        headers.insert(header, HeaderValue::from_str(&value).map_err(|_| invalid(&name))?);
+    }
+    refuse_unsupported(&headers)?;
+    let length = input.content_length.and_then(|length| u64::try_from(length).ok());
+    let upload = Upload { bucket: &input.bucket, key: &input.key, headers, length };
+    let stored = upload.store(&call, input.body, None).await?;
+    Ok(stored.map_output(|output| PostObjectOutput { e_tag: output.e_tag, ..Default::default() }))
+}
+
+/// An object on its way in, described by S3's headers.
+struct Upload<'a> {
+    bucket: &'a str,
+    key: &'a str,
+    headers: HeaderMap,
+    length: Option<u64>,
+}
+
+impl Upload<'_> {
+    async fn store(
+        self,
+        call: &Call<'_>,
+        body: Option<StreamingBlob>,
+        trailers: Option<TrailingHeaders>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
+        let Self { bucket, key, headers, length } = self;
+        object_name(key)?;
+        let mut given = description(&headers)?;
+        pass(&headers, &mut given, &[IF_MATCH, IF_NONE_MATCH, HeaderName::from_static("content-md5")]);
+        if length.is_some_and(|length| length <= MD5_BYTES_MAX) {
+            given.insert(HEADER_ETAG, HeaderValue::from_static("md5"));
+        }
+        let (body, proof) = upload::verified(call.shell, body, &headers, trailers, length).await?;
+        let stored = match call.lane(Method::PUT, &path_of(bucket, key), given, Some(body)).await {
+            Ok(stored) => stored,
+            Err(refused) => return Err(proof.refusal().unwrap_or_else(|| error::from_api(refused))),
+        };
+        let mut response = S3Response::new(PutObjectOutput { e_tag: etag(&stored), ..Default::default() });
+        let crc64 = stored.headers().get(HEADER_CRC64).and_then(|value| value.to_str().ok());
+        let sum = proof.sum().or(crc64.map(|sum| (Algorithm::Crc64Nvme, sum.to_owned())));
+        describe_sum(&mut response.headers, sum);
+        Ok(response)
+    }
 }
 
 pub(super) fn describe_sum(headers: &mut HeaderMap, sum: Option<(Algorithm, String)>) {

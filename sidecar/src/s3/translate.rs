@@ -7,7 +7,7 @@ use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::call::Call;
-use super::{bucket, defaults, listing, object};
+use super::{bucket, copy, defaults, listing, object};
 use crate::shell::Shell;
 
 /// The S3 API over the plain lane.
@@ -52,6 +52,14 @@ impl S3 for Translator {
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
         let call = Call::of(&self.0, &req);
         object::put(call, req).await
+    }
+    async fn post_object(&self, req: S3Request<PostObjectInput>) -> Answer<PostObjectOutput> {
+        let call = Call::of(&self.0, &req);
+        object::post(call, req).await
+    }
+    async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
+        let call = Call::of(&self.0, &req);
+        copy::object(call, req).await
     }
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
         let call = Call::of(&self.0, &req);

@@ -1,0 +1,94 @@
+//! CopyObject: the plain lane's copy, with S3's directives and conditions.
+
+use blobstore_sidecar_core::precondition::parse_http_date;
+use blobstore_sidecar_s3::names::path_of;
+use http::HeaderMap;
+use http::header::{
+    ETAG, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
+    LAST_MODIFIED,
+};
+use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, ETag, Timestamp};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
+
+use super::call::{Call, object_name};
+use super::error;
+use super::listing::timestamp;
+use super::object::{description, pass, refuse_unsupported};
+use crate::auth::Right;
+use crate::lane::{Copied, CopyAsk, copy};
+
+/// Conditions on the source, and what they are called in the read.
+const CONDITIONS: &[(&str, HeaderName)] = &[
+    ("x-amz-copy-source-if-match", IF_MATCH),
+    ("x-amz-copy-source-if-none-match", IF_NONE_MATCH),
+    ("x-amz-copy-source-if-modified-since", IF_MODIFIED_SINCE),
+    ("x-amz-copy-source-if-unmodified-since", IF_UNMODIFIED_SINCE),
+];
+/// Headers by which a copy onto itself changes something even without REPLACE.
+const CHANGES: &[&str] = &["x-amz-storage-class", "x-amz-website-redirect-location"];
+
+/// Bucket, key and version of a source, which the client must be allowed to read.
+pub(super) fn source(call: &Call<'_>, source: &CopySource) -> S3Result<(String, String, Option<String>)> {
+    let CopySource::Bucket { bucket, key, version_id } = source else {
+        return Err(s3_error!(NotImplemented, "Access points are not implemented"));
+    };
+    object_name(key)?;
+    call.allow(Right::Read, bucket, key)?;
+    Ok((bucket.to_string(), key.to_string(), version_id.as_ref().map(ToString::to_string)))
+}
+
+pub(super) fn conditions(headers: &HeaderMap) -> HeaderMap {
+    let given = CONDITIONS.iter().filter_map(|(name, to)| Some((to.clone(), headers.get(*name)?.clone())));
+    given.collect()
+}
+
+fn replaces(headers: &HeaderMap, name: &str) -> S3Result<bool> {
+    match headers.get(name).map(HeaderValue::as_bytes) {
+        None | Some(b"COPY") => Ok(false),
+        Some(b"REPLACE") => Ok(true),
+        Some(_) => Err(s3_error!(InvalidArgument, "Unknown metadata directive.")),
+    }
+}
+
+/// When a copy was made, and its ETag.
+pub(super) fn result(copied: &Copied) -> (Option<ETag>, Option<Timestamp>) {
+    let headers = copied.response.headers();
+    let etag = headers.get(ETAG).and_then(|value| ETag::parse_http_header(value.as_bytes()).ok());
+    let modified = headers.get(LAST_MODIFIED).and_then(|value| value.to_str().ok()).and_then(parse_http_date);
+    let modified = modified.and_then(|seconds| u64::try_from(seconds).ok());
+    (etag, modified.map(|seconds| timestamp(seconds.saturating_mul(1_000))))
+}
+
+pub(super) async fn object(
+    call: Call<'_>,
+    request: S3Request<CopyObjectInput>,
+) -> S3Result<S3Response<CopyObjectOutput>> {
+    let S3Request { input, headers, .. } = request;
+    object_name(&input.key)?;
+    refuse_unsupported(&headers)?;
+    let (bucket, key, _) = source(&call, &input.copy_source)?;
+    let replace = replaces(&headers, "x-amz-metadata-directive")?;
+    let changes = CHANGES.iter().any(|name| headers.contains_key(*name));
+    if bucket == input.bucket && key == input.key && !replace && !changes {
+        return Err(s3_error!(
+            InvalidRequest,
+            "This copy request is illegal because it is trying to copy an object to itself without changing the \
+             object's metadata, storage class, website redirect location or encryption attributes."
+        ));
+    }
+    let mut write = HeaderMap::new();
+    pass(&headers, &mut write, &[IF_MATCH, IF_NONE_MATCH]);
+    let names: Vec<HeaderName> = CHANGES.iter().map(|name| HeaderName::from_static(name)).collect();
+    pass(&headers, &mut write, &names);
+    let ask = CopyAsk {
+        from: path_of(&bucket, &key),
+        to: path_of(&input.bucket, &input.key),
+        read: conditions(&headers),
+        write,
+        described: if replace { Some(description(&headers)?) } else { None },
+    };
+    let copied = copy(call.shell, &call.request_id, ask).await.map_err(error::from_api)?;
+    let (e_tag, last_modified) = result(&copied);
+    let result = CopyObjectResult { e_tag, last_modified, ..Default::default() };
+    Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..Default::default() }))
+}
