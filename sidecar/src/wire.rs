@@ -2,7 +2,6 @@
 //! version family speak it; nothing outside relies on it.
 
 use blobstore_sidecar_core::etag::ETag;
-use blobstore_sidecar_core::generation::Generation;
 use blobstore_sidecar_core::key::BucketName;
 use blobstore_sidecar_core::list::{ListEntry, ListItem, ListPage};
 use blobstore_sidecar_store::{BucketInfo, LeaseAsk};
@@ -118,16 +117,9 @@ impl Item {
         Some(match self {
             Self::Prefix(prefix) => ListItem::Prefix(prefix),
             Self::Object { name, size, etag, modified_ms } => {
-                ListItem::Object(ListEntry { name, size, etag: parse_etag(&etag)?, modified_ms })
+                ListItem::Object(ListEntry { name, size, etag: ETag::parse(&etag)?, modified_ms })
             }
         })
-    }
-}
-
-fn parse_etag(text: &str) -> Option<ETag> {
-    match text.strip_suffix("-1") {
-        Some(hex) => Generation::parse(hex).map(|generation| ETag::Opaque(generation.0)),
-        None => Generation::parse(text).map(|bytes| ETag::Md5(bytes.0)),
     }
 }
 

@@ -55,6 +55,9 @@ pub struct Layout {
     /// Length of the last chunk; 0 without chunks.
     pub last: u32,
     pub tail: u32,
+    /// Bytes in chunks of a body made of parts, where every part ends in a shorter chunk: the part list tells where
+    /// they lie. 0: all chunks but the last are alike.
+    pub parts_bytes: u64,
 }
 
 /// One run of bytes from one place.
@@ -84,7 +87,29 @@ impl Layout {
             (0, _) => CHUNK_BYTES,
             (chunk, _) => chunk,
         };
-        Some(Self { chunk_bytes: CHUNK_BYTES, chunks, last, tail: rest.tail })
+        Some(Self { chunk_bytes: CHUNK_BYTES, chunks, last, tail: rest.tail, parts_bytes: 0 })
+    }
+
+    /// The layout of one part: no tail, for a part has no record to carry it.
+    pub fn of_part(size: u64) -> Option<Self> {
+        let chunks = u32::try_from(size.div_ceil(u64::from(CHUNK_BYTES))).ok()?;
+        let before = u64::from(chunks.saturating_sub(1)) * u64::from(CHUNK_BYTES);
+        let last = u32::try_from(size - before).ok()?;
+        Some(Self { chunk_bytes: CHUNK_BYTES, chunks, last, tail: 0, parts_bytes: 0 })
+    }
+
+    /// The layout of a body of several parts with `chunks` chunks together.
+    pub fn of_parts(size: u64, chunks: u32) -> Self {
+        Self { chunk_bytes: CHUNK_BYTES, chunks, last: 0, tail: 0, parts_bytes: size }
+    }
+
+    /// A body that lies in the record alone.
+    pub fn inline(tail: u32) -> Self {
+        Self { chunk_bytes: CHUNK_BYTES, chunks: 0, last: 0, tail, parts_bytes: 0 }
+    }
+
+    pub fn in_parts(&self) -> bool {
+        self.parts_bytes > 0
     }
 
     pub fn size(&self) -> u64 {
@@ -93,6 +118,9 @@ impl Layout {
 
     /// Bytes that lie in chunks.
     pub fn chunked(&self) -> u64 {
+        if self.in_parts() {
+            return self.parts_bytes;
+        }
         match self.chunks.checked_sub(1) {
             None => 0,
             Some(before) => u64::from(before) * u64::from(self.chunk_bytes) + u64::from(self.last),
@@ -103,7 +131,8 @@ impl Layout {
         if index + 1 == self.chunks { self.last } else { self.chunk_bytes }
     }
 
-    /// The piece that holds byte `at`, up to `end`. `None`: `at` is not below `end`, or outside the body.
+    /// The piece that holds byte `at`, up to `end`. `None`: `at` is not below `end`, or outside the body. For bodies in
+    /// parts ask their part list.
     pub fn piece_at(&self, at: u64, end: u64) -> Option<Piece> {
         let end = end.min(self.size());
         if at >= end {
@@ -140,7 +169,7 @@ mod tests {
     use super::*;
 
     fn check(size: u64, chunks: u32, last: u32, tail: u32) {
-        let want = Layout { chunk_bytes: CHUNK_BYTES, chunks, last, tail };
+        let want = Layout { chunk_bytes: CHUNK_BYTES, chunks, last, tail, parts_bytes: 0 };
         assert_eq!(Layout::of(size), Some(want), "{size}");
     }
 
@@ -177,6 +206,9 @@ mod tests {
             prop_assert_eq!(layout.size(), size);
             prop_assert!(layout.tail <= TAIL_BYTES_MAX && layout.last <= CHUNK_BYTES);
             prop_assert!(layout.chunks == 0 || layout.last > 0);
+            let part = Layout::of_part(size).expect("fits");
+            prop_assert_eq!(part.size(), size);
+            prop_assert!(part.tail == 0 && part.last <= CHUNK_BYTES && (part.chunks > 0) == (size > 0));
         }
 
         #[test]

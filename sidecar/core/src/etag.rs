@@ -11,6 +11,8 @@ pub enum ETag {
     Md5([u8; 16]),
     /// Unique to the generation, `-1` at the end: the form that clients know not to compare with an MD5.
     Opaque([u8; 16]),
+    /// The MD5 of the parts' tags and their number: what S3 gives an object that was uploaded in parts.
+    Parts { digest: [u8; 16], count: u16 },
 }
 
 impl ETag {
@@ -21,6 +23,21 @@ impl ETag {
     pub fn bytes(&self) -> &[u8; 16] {
         match self {
             Self::Md5(bytes) | Self::Opaque(bytes) => bytes,
+            Self::Parts { digest, .. } => digest,
+        }
+    }
+
+    /// What `Display` wrote, with or without quotes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        let Some((digits, count)) = text.split_once('-') else {
+            return Generation::parse(text).map(|bytes| Self::Md5(bytes.0));
+        };
+        let digest = Generation::parse(digits)?.0;
+        match count.parse().ok()? {
+            0 => None,
+            1 => Some(Self::Opaque(digest)),
+            count => Some(Self::Parts { digest, count }),
         }
     }
 
@@ -33,7 +50,11 @@ impl ETag {
 impl fmt::Display for ETag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Generation(*self.bytes()))?;
-        if matches!(self, Self::Opaque(_)) { f.write_str("-1") } else { Ok(()) }
+        match self {
+            Self::Md5(_) => Ok(()),
+            Self::Opaque(_) => f.write_str("-1"),
+            Self::Parts { count, .. } => write!(f, "-{count}"),
+        }
     }
 }
 
@@ -153,10 +174,23 @@ mod tests {
         assert!(text.ends_with("-1"));
     }
 
+    #[test]
+    fn tags_round_trip_through_their_text() {
+        for etag in [ETag::Md5([3; 16]), ETag::Opaque([4; 16]), ETag::Parts { digest: [5; 16], count: 9999 }]
+        {
+            assert_eq!(ETag::parse(&etag.to_string()), Some(etag));
+            assert_eq!(ETag::parse(&etag.quoted()), Some(etag));
+        }
+        for bad in ["", "abc", "abc-1", "-1", &format!("{}-0", Generation([1; 16]))] {
+            assert_eq!(ETag::parse(bad), None, "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_without_panic(text in "\\PC{0,60}") {
             let _ = TagSet::parse(&text);
+            let _ = ETag::parse(&text);
         }
     }
 }

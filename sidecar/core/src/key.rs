@@ -114,6 +114,31 @@ pub fn chunk(tag: PartitionTag, generation: Generation, index: u32) -> String {
     format!("c:{{{tag}}}:{generation}:{index}")
 }
 
+/// `m:{t}:<generation>`: the part list of an object that was uploaded in parts.
+pub fn part_list(tag: PartitionTag, generation: Generation) -> String {
+    format!("m:{{{tag}}}:{generation}")
+}
+
+/// `u:{t}:<generation>`: an open multipart upload and its parts.
+pub fn upload(tag: PartitionTag, upload: Generation) -> String {
+    format!("u:{{{tag}}}:{upload}")
+}
+
+/// `w:{t}:<bucket>`: the bucket's open multipart uploads in this partition, by name.
+pub fn open_uploads(tag: PartitionTag, bucket: &str) -> String {
+    format!("w:{{{tag}}}:{bucket}")
+}
+
+/// `h:{t}:<generation>:<bucket>/<name>`: the record of a version that is not current.
+pub fn history(tag: PartitionTag, generation: Generation, bucket: &str, name: &str) -> String {
+    format!("h:{{{tag}}}:{generation}:{bucket}/{name}")
+}
+
+/// `v:{t}:<bucket>`: versions that are not current, and current delete markers, by name.
+pub fn versions(tag: PartitionTag, bucket: &str) -> String {
+    format!("v:{{{tag}}}:{bucket}")
+}
+
 /// `j:{t}`: uploads in flight.
 pub fn journal(tag: PartitionTag) -> String {
     format!("j:{{{tag}}}")
@@ -138,6 +163,11 @@ pub enum ParsedKey<'a> {
     Names { tag: PartitionTag, bucket: &'a str },
     Manifest { tag: PartitionTag, generation: Generation },
     Chunk { tag: PartitionTag, generation: Generation, index: u32 },
+    PartList { tag: PartitionTag, generation: Generation },
+    Upload { tag: PartitionTag, generation: Generation },
+    OpenUploads { tag: PartitionTag, bucket: &'a str },
+    History { tag: PartitionTag, generation: Generation, bucket: &'a str, name: &'a str },
+    Versions { tag: PartitionTag, bucket: &'a str },
     Journal { tag: PartitionTag },
     PendingFree { tag: PartitionTag },
     Sums { tag: PartitionTag },
@@ -163,6 +193,15 @@ pub fn parse(key: &[u8]) -> Option<ParsedKey<'_>> {
         "x" => Some(ParsedKey::Names { tag, bucket: rest }),
         "n" => Some(ParsedKey::Staged { tag, generation: Generation::parse(rest)? }),
         "k" => Some(ParsedKey::Manifest { tag, generation: Generation::parse(rest)? }),
+        "m" => Some(ParsedKey::PartList { tag, generation: Generation::parse(rest)? }),
+        "u" => Some(ParsedKey::Upload { tag, generation: Generation::parse(rest)? }),
+        "w" => Some(ParsedKey::OpenUploads { tag, bucket: rest }),
+        "v" => Some(ParsedKey::Versions { tag, bucket: rest }),
+        "h" => {
+            let (generation, object) = rest.split_once(':')?;
+            let (bucket, name) = object.split_once('/')?;
+            Some(ParsedKey::History { tag, generation: Generation::parse(generation)?, bucket, name })
+        }
         "o" => {
             let (bucket, name) = rest.split_once('/')?;
             Some(ParsedKey::Record { tag, bucket, name })
@@ -208,13 +247,21 @@ mod tests {
     fn parsed_keys_are_the_keys_that_were_made() {
         let tag = tag_of(7, 256);
         let generation = Generation::new(1_700_000_000_000, [3; 10]);
-        let cases: [(String, ParsedKey<'_>); 9] = [
+        let cases: [(String, ParsedKey<'_>); 14] = [
             (bucket(tag, "b"), ParsedKey::Bucket { tag, bucket: "b" }),
             (record(tag, "b", "n/{m}:x"), ParsedKey::Record { tag, bucket: "b", name: "n/{m}:x" }),
             (staged(tag, generation), ParsedKey::Staged { tag, generation }),
             (names(tag, ""), ParsedKey::Names { tag, bucket: "" }),
             (manifest(tag, generation), ParsedKey::Manifest { tag, generation }),
             (chunk(tag, generation, 12), ParsedKey::Chunk { tag, generation, index: 12 }),
+            (part_list(tag, generation), ParsedKey::PartList { tag, generation }),
+            (upload(tag, generation), ParsedKey::Upload { tag, generation }),
+            (open_uploads(tag, "b"), ParsedKey::OpenUploads { tag, bucket: "b" }),
+            (
+                history(tag, generation, "b", "n:/m"),
+                ParsedKey::History { tag, generation, bucket: "b", name: "n:/m" },
+            ),
+            (versions(tag, "b"), ParsedKey::Versions { tag, bucket: "b" }),
             (journal(tag), ParsedKey::Journal { tag }),
             (pending_free(tag), ParsedKey::PendingFree { tag }),
             (sums(tag), ParsedKey::Sums { tag }),

@@ -12,6 +12,12 @@ pub enum Family {
     Journal,
     PendingFree,
     Sums,
+    /// Open multipart uploads and their parts.
+    Upload,
+    /// Open multipart uploads by name.
+    OpenUploads,
+    /// Versions that are not current, by name.
+    Versions,
 }
 
 /// Receives every effect of the store on the engine. Calls are cheap and never block.
@@ -27,6 +33,8 @@ pub trait LedgerSink: Send + Sync + std::fmt::Debug + 'static {
     /// A member of a zset, or a field of a hash (`member_len` = field + value). `key` names the collection.
     fn member_added(&self, family: Family, key: &[u8], member_len: usize);
     fn member_removed(&self, family: Family, key: &[u8], member_len: usize);
+    /// A collection is gone as a whole, with all its members.
+    fn collection_removed(&self, family: Family, key: &[u8]);
     /// A committed generation now waits to be freed (its bytes stay allocated), or has been freed.
     fn pending_free(&self, bytes: i64);
 }
@@ -42,5 +50,6 @@ impl LedgerSink for NoLedger {
     fn string_removed(&self, _: Family, _: usize, _: usize) {}
     fn member_added(&self, _: Family, _: &[u8], _: usize) {}
     fn member_removed(&self, _: Family, _: &[u8], _: usize) {}
+    fn collection_removed(&self, _: Family, _: &[u8]) {}
     fn pending_free(&self, _: i64) {}
 }

@@ -1,5 +1,6 @@
 //! The sidecar's decisions, pure: no clock, no sockets, no runtime. Time and randomness are arguments.
 
+pub mod checksum;
 pub mod chunk;
 pub mod etag;
 pub mod generation;
@@ -9,6 +10,7 @@ pub mod ledger;
 pub mod list;
 pub mod manifest;
 pub mod partition;
+pub mod parts;
 pub mod precondition;
 pub mod range;
 pub mod record;

@@ -10,6 +10,10 @@ pub const MANIFEST_FIXED_BYTES: usize = 48;
 
 const MAGIC: &[u8; 4] = b"BSM1";
 const FLAG_COMPLETE: u32 = 1;
+/// The body is one part of a multipart upload; the upload's generation follows the name.
+const FLAG_PART: u32 = 2;
+/// What a part's manifest says more.
+pub const PART_BYTES: usize = 16;
 const CRC_AT: usize = 44;
 
 /// Who owns the chunks of a generation.
@@ -18,6 +22,8 @@ pub struct Manifest {
     pub generation: Generation,
     pub bucket: String,
     pub name: String,
+    /// A part: the upload it belongs to, which later is the object's generation.
+    pub upload: Option<Generation>,
     /// `None`: the client did not say.
     pub declared_len: Option<u64>,
     /// CRC64-NVME of every chunk; `None` while the upload runs.
@@ -32,8 +38,10 @@ pub struct ManifestError;
 impl Manifest {
     pub fn encode(&self) -> Vec<u8> {
         let crcs = self.crcs.as_deref().unwrap_or_default();
-        let flags = if self.crcs.is_some() { FLAG_COMPLETE } else { 0 };
-        let len = manifest_len(&self.bucket, &self.name, crcs.len());
+        let complete = if self.crcs.is_some() { FLAG_COMPLETE } else { 0 };
+        let flags = complete | if self.upload.is_some() { FLAG_PART } else { 0 };
+        let upload: &[u8] = self.upload.as_ref().map_or(&[], |upload| &upload.0);
+        let len = manifest_len(&self.bucket, &self.name, crcs.len()) + upload.len();
         let mut bytes = Vec::with_capacity(len);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&flags.to_le_bytes());
@@ -46,6 +54,7 @@ impl Manifest {
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(self.bucket.as_bytes());
         bytes.extend_from_slice(self.name.as_bytes());
+        bytes.extend_from_slice(upload);
         for crc in crcs {
             bytes.extend_from_slice(&crc.to_le_bytes());
         }
@@ -59,7 +68,7 @@ impl Manifest {
     }
 }
 
-/// Length of the complete manifest of `chunks` chunks.
+/// Length of the complete manifest of `chunks` chunks; that of a part is [`PART_BYTES`] longer.
 pub fn manifest_len(bucket: &str, name: &str, chunks: usize) -> usize {
     MANIFEST_FIXED_BYTES + bucket.len() + name.len() + 8 * chunks
 }
@@ -75,10 +84,12 @@ fn decode(bytes: &[u8]) -> Option<Manifest> {
     if fixed.get(..4)? != MAGIC || u32_at(CRC_AT)? != crc32c(&[&fixed[..CRC_AT], rest]) {
         return None;
     }
-    let complete = u32_at(4)? & FLAG_COMPLETE != 0;
+    let flags = u32_at(4)?;
+    let (complete, part) = (flags & FLAG_COMPLETE != 0, flags & FLAG_PART != 0);
     let declared = u64::from_le_bytes(fixed.get(24..32)?.try_into().ok()?);
     let (bucket, rest) = rest.split_at_checked(u16_at(40)?)?;
-    let (name, crcs) = rest.split_at_checked(u16_at(42)?)?;
+    let (name, rest) = rest.split_at_checked(u16_at(42)?)?;
+    let (upload, crcs) = rest.split_at_checked(if part { PART_BYTES } else { 0 })?;
     let count = usize::try_from(u32_at(32)?).ok()?;
     if crcs.len() != count.checked_mul(8)? {
         return None;
@@ -88,6 +99,7 @@ fn decode(bytes: &[u8]) -> Option<Manifest> {
         generation: Generation(fixed.get(8..24)?.try_into().ok()?),
         bucket: String::from_utf8(bucket.to_vec()).ok()?,
         name: String::from_utf8(name.to_vec()).ok()?,
+        upload: if part { Some(Generation(upload.try_into().ok()?)) } else { None },
         declared_len: (declared != u64::MAX).then_some(declared),
         crcs: if complete { Some(crcs.collect::<Result<_, _>>().ok()?) } else { None },
     })
@@ -148,14 +160,17 @@ mod tests {
         #[test]
         fn what_was_written_is_read(
             name in "\\PC{1,40}",
+            upload in proptest::option::of(any::<[u8; 16]>()),
             declared_len in proptest::option::of(0_u64..1 << 40),
             crcs in proptest::option::of(proptest::collection::vec(any::<u64>(), 0..20)),
         ) {
-            let manifest =
-                Manifest { generation: Generation([5; 16]), bucket: "b".into(), name, declared_len, crcs };
+            let upload = upload.map(Generation);
+            let generation = Generation([5; 16]);
+            let manifest = Manifest { generation, bucket: "b".into(), name, upload, declared_len, crcs };
             let bytes = manifest.encode();
             let count = manifest.crcs.as_ref().map_or(0, Vec::len);
-            prop_assert_eq!(bytes.len(), manifest_len("b", &manifest.name, count));
+            let part = if manifest.upload.is_some() { PART_BYTES } else { 0 };
+            prop_assert_eq!(bytes.len(), manifest_len("b", &manifest.name, count) + part);
             prop_assert_eq!(Manifest::decode(&bytes), Ok(manifest));
         }
 
@@ -165,6 +180,7 @@ mod tests {
                 generation: Generation([5; 16]),
                 bucket: "bucket".into(),
                 name: "name".into(),
+                upload: None,
                 declared_len: Some(7),
                 crcs: Some(vec![1, 2, 3]),
             }

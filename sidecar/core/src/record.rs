@@ -14,7 +14,7 @@ use crate::{
 mod attributes;
 mod fields;
 
-pub use attributes::Attributes;
+pub use attributes::{Attributes, TAGS_MAX};
 
 /// Length of the fixed part.
 pub const HEAD_BYTES: usize = 128;
@@ -25,6 +25,15 @@ pub const ACCESS_HOUR_AT: usize = 124;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"BSR1");
 const FLAG_MD5: u32 = 1;
+/// The ETag is that of a multipart upload; the number of its parts is in the upper half of the flags.
+const FLAG_PARTS_TAG: u32 = 2;
+/// The body is described by a part list.
+const FLAG_IN_PARTS: u32 = 4;
+/// Written while the bucket kept versions: the generation is its version id. Otherwise its version is `null`.
+const FLAG_VERSIONED: u32 = 8;
+/// No object at all, but the note that the name was deleted.
+const FLAG_DELETE_MARKER: u32 = 16;
+const PARTS_SHIFT: u32 = 16;
 const CRC_AT: usize = 120;
 
 /// Why a record cannot be believed.
@@ -54,20 +63,23 @@ pub struct Head {
     pub crc64: u64,
     pub tail_crc64: u64,
     pub first_crc64: u64,
-    /// Length of the manifest's value; 0 without chunks.
+    /// Length of the manifest's value, or of the part list's; 0 without chunks.
     pub manifest_len: u32,
     pub headers_len: u16,
     pub headers_crc: u32,
     /// Hours since 1970 of the last read, at most one hour late.
     pub access_hour: u32,
+    /// The generation is the version's id; else its id is `null`.
+    pub versioned: bool,
+    /// The name was deleted while the bucket kept versions.
+    pub delete_marker: bool,
 }
 
 impl Head {
     pub fn encode(&self) -> [u8; HEAD_BYTES] {
         let mut bytes = [0; HEAD_BYTES];
-        let flags = if matches!(self.etag, ETag::Md5(_)) { FLAG_MD5 } else { 0 };
         put(&mut bytes, 0, &MAGIC.to_le_bytes());
-        put(&mut bytes, 4, &flags.to_le_bytes());
+        put(&mut bytes, 4, &self.flags().to_le_bytes());
         put(&mut bytes, 8, &self.generation.0);
         put(&mut bytes, 24, &self.layout.size().to_le_bytes());
         put(&mut bytes, 32, &self.created_ms.to_le_bytes());
@@ -90,6 +102,18 @@ impl Head {
         bytes
     }
 
+    fn flags(&self) -> u32 {
+        let tag = match self.etag {
+            ETag::Md5(_) => FLAG_MD5,
+            ETag::Opaque(_) => 0,
+            ETag::Parts { count, .. } => FLAG_PARTS_TAG | u32::from(count) << PARTS_SHIFT,
+        };
+        let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+        tag | flag(self.layout.in_parts(), FLAG_IN_PARTS)
+            | flag(self.versioned, FLAG_VERSIONED)
+            | flag(self.delete_marker, FLAG_DELETE_MARKER)
+    }
+
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let bytes: &[u8; HEAD_BYTES] =
             bytes.get(..HEAD_BYTES).and_then(|head| head.try_into().ok()).ok_or(RecordError::Short)?;
@@ -99,28 +123,35 @@ impl Head {
         if get_u32(bytes, CRC_AT) != crc32c(&[&bytes[..CRC_AT]]) {
             return Err(RecordError::Checksum);
         }
+        let (flags, size) = (get_u32(bytes, 4), get_u64(bytes, 24));
         let layout = Layout {
             chunk_bytes: get_u32(bytes, 96),
             chunks: get_u32(bytes, 100),
             last: get_u32(bytes, 104),
             tail: u32::from(get_u16(bytes, 112)),
+            parts_bytes: if flags & FLAG_IN_PARTS == 0 { 0 } else { size },
         };
-        if layout.size() != get_u64(bytes, 24) || layout.last > layout.chunk_bytes || layout.chunk_bytes == 0
-        {
+        if layout.size() != size || layout.last > layout.chunk_bytes || layout.chunk_bytes == 0 {
             return Err(RecordError::Inconsistent);
         }
         let mut id = [0; 16];
         id.copy_from_slice(&bytes[8..24]);
         let mut tag = [0; 16];
         tag.copy_from_slice(&bytes[56..72]);
-        let md5 = get_u32(bytes, 4) & FLAG_MD5 != 0;
+        let etag = match flags & (FLAG_MD5 | FLAG_PARTS_TAG) {
+            FLAG_MD5 => ETag::Md5(tag),
+            FLAG_PARTS_TAG => {
+                ETag::Parts { digest: tag, count: u16::try_from(flags >> PARTS_SHIFT).unwrap_or(u16::MAX) }
+            }
+            _ => ETag::Opaque(tag),
+        };
         Ok(Self {
             generation: Generation(id),
             layout,
             created_ms: get_u64(bytes, 32),
             modified_ms: get_u64(bytes, 40),
             expires_ms: get_u64(bytes, 48),
-            etag: if md5 { ETag::Md5(tag) } else { ETag::Opaque(tag) },
+            etag,
             crc64: get_u64(bytes, 72),
             tail_crc64: get_u64(bytes, 80),
             first_crc64: get_u64(bytes, 88),
@@ -128,6 +159,8 @@ impl Head {
             headers_len: get_u16(bytes, 114),
             headers_crc: get_u32(bytes, 116),
             access_hour: get_u32(bytes, ACCESS_HOUR_AT),
+            versioned: flags & FLAG_VERSIONED != 0,
+            delete_marker: flags & FLAG_DELETE_MARKER != 0,
         })
     }
 

@@ -101,7 +101,7 @@ fn keys(body: &BodyId, chunks: std::ops::Range<u32>) -> Vec<String> {
         key::manifest(tag, generation),
         key::journal(tag),
         key::pending_free(tag),
-        format!("m:{{{tag}}}:{generation}"),
+        key::part_list(tag, generation),
     ];
     keys.extend(chunks.map(|index| key::chunk(tag, generation, index)));
     keys

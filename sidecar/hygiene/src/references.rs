@@ -1,8 +1,9 @@
-//! Who refers to a body: its record by way of the manifest, the journal, the list of generations to free, a part
-//! list. Reads only; the script that frees asks again.
+//! Who refers to a body: the record, a version or an open upload by way of the manifest, the journal, the list of
+//! generations to free, a part list. Reads only; the script that frees asks again.
 
 use std::collections::{HashMap, HashSet};
 
+use blobstore_sidecar_core::generation::Generation;
 use blobstore_sidecar_core::hygiene::audit::{BodyId, Reference};
 use blobstore_sidecar_core::key;
 use blobstore_sidecar_core::partition::PartitionTag;
@@ -11,8 +12,10 @@ use redis::{Value, cmd, pipe};
 use crate::engine::{Engine, bulk, integer};
 use crate::error::HygieneError;
 
-/// Fixed part, longest bucket and longest name of a manifest.
-const MANIFEST_HEAD_BYTES: i64 = 48 + 63 + 1_024;
+/// Fixed part, longest bucket, longest name and upload of a manifest.
+const MANIFEST_HEAD_BYTES: i64 = 48 + 63 + 1_024 + 16;
+/// Flag of a manifest: the body is a part, and the upload follows the name.
+const FLAG_PART: u8 = 2;
 /// Answers kept from page to page: a large body's chunks lie all over the keyspace. 65,536 need about 3 MB.
 const KNOWN_MAX: usize = 65_536;
 /// Entries of journal or pending free read per partition; what lies beyond is found by the script that frees.
@@ -63,34 +66,57 @@ async fn by_record(engine: &Engine, bodies: &[BodyId]) -> Result<Vec<(BodyId, Re
         heads.cmd("GETRANGE").arg(manifest).arg(0).arg(MANIFEST_HEAD_BYTES - 1);
     }
     let heads = engine.pipe("read manifests", &mut heads).await?;
-    let owners: Vec<Option<String>> =
+    let owners: Vec<Option<Owner>> =
         bodies.iter().zip(&heads).map(|(body, head)| owner(body, bulk(head))).collect();
     let mut records = pipe();
-    for record in owners.iter().flatten() {
+    for Owner { record, history, upload, .. } in owners.iter().flatten() {
         records.cmd("GETRANGE").arg(record).arg(8).arg(23);
+        records.cmd("EXISTS").arg(history).arg(upload);
     }
     let owned = owners.iter().flatten().count();
     let answers = if owned == 0 { Vec::new() } else { engine.pipe("read records", &mut records).await? };
-    let mut answers = answers.iter();
+    let mut answers = answers.chunks(2);
     let mut found = Vec::with_capacity(bodies.len());
     for (body, owner) in bodies.iter().zip(&owners) {
         let reference = match owner {
             None => Reference::Unclaimed,
-            Some(_) if answers.next().is_some_and(|id| bulk(id) == body.generation.0) => Reference::Named,
-            Some(_) => Reference::Nothing,
+            Some(owner) => match answers.next() {
+                Some([id, others]) if bulk(id) == owner.named_by || integer(others) > 0 => Reference::Named,
+                _ => Reference::Nothing,
+            },
         };
         found.push((*body, reference));
     }
     Ok(found)
 }
 
-/// The record's key, from the head of a manifest.
-fn owner(body: &BodyId, head: &[u8]) -> Option<String> {
+/// What may name a body, by its manifest.
+#[derive(Debug, PartialEq, Eq)]
+struct Owner {
+    record: String,
+    /// The record of a version that is not current, and the upload that is still open.
+    history: String,
+    upload: String,
+    /// The generation that the record has to have: the body's own, or that of its upload.
+    named_by: [u8; 16],
+}
+
+/// Read from the head of a manifest.
+fn owner(body: &BodyId, head: &[u8]) -> Option<Owner> {
     let short = |at: usize| Some(usize::from(u16::from_le_bytes(head.get(at..at + 2)?.try_into().ok()?)));
-    let (bucket_len, name_len) = (short(40)?, short(42)?);
-    let bucket = std::str::from_utf8(head.get(48..48 + bucket_len)?).ok()?;
-    let name = std::str::from_utf8(head.get(48 + bucket_len..48 + bucket_len + name_len)?).ok()?;
-    Some(key::record(body.tag, bucket, name))
+    let (name_at, upload_at) = (48 + short(40)?, 48 + short(40)? + short(42)?);
+    let bucket = std::str::from_utf8(head.get(48..name_at)?).ok()?;
+    let name = std::str::from_utf8(head.get(name_at..upload_at)?).ok()?;
+    let generation = match head.get(4)? & FLAG_PART {
+        0 => body.generation,
+        _ => Generation(head.get(upload_at..upload_at + 16)?.try_into().ok()?),
+    };
+    Some(Owner {
+        record: key::record(body.tag, bucket, name),
+        history: key::history(body.tag, generation, bucket, name),
+        upload: key::upload(body.tag, generation),
+        named_by: generation.0,
+    })
 }
 
 /// Those in a journal, in pending free, or with a part list.
@@ -114,7 +140,7 @@ pub(crate) async fn listed(engine: &Engine, bodies: &[BodyId]) -> Result<HashSet
         .collect();
     let mut parts = pipe();
     for BodyId { tag, generation } in bodies {
-        parts.cmd("EXISTS").arg(format!("m:{{{tag}}}:{generation}"));
+        parts.cmd("EXISTS").arg(key::part_list(*tag, *generation));
     }
     let parts = engine.pipe("look for part lists", &mut parts).await?;
     let named = |(body, part): (&BodyId, &Value)| {
@@ -133,7 +159,7 @@ fn prefixes(list: &Value) -> Vec<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
-    use blobstore_sidecar_core::generation::Generation;
+    use blobstore_sidecar_core::manifest::Manifest;
     use blobstore_sidecar_core::partition::tag_of;
 
     use super::*;
@@ -141,11 +167,21 @@ mod tests {
     #[test]
     fn the_owner_is_read_from_a_manifests_head() {
         let body = BodyId { tag: tag_of(1, 256), generation: Generation([1; 16]) };
-        let mut head = vec![0; 48];
-        head[40] = 3;
-        head[42] = 4;
-        head.extend_from_slice(b"bktname and checksums");
-        assert_eq!(owner(&body, &head), Some(key::record(body.tag, "bkt", "name")));
+        let mut manifest = Manifest {
+            generation: body.generation,
+            bucket: "bkt".to_owned(),
+            name: "name".to_owned(),
+            upload: None,
+            declared_len: None,
+            crcs: Some(vec![1, 2]),
+        };
+        let head = manifest.encode();
+        let own = owner(&body, &head).expect("a whole head");
+        assert_eq!((own.record, own.named_by), (key::record(body.tag, "bkt", "name"), body.generation.0));
+        let upload = Generation([7; 16]);
+        manifest.upload = Some(upload);
+        let part = owner(&body, &manifest.encode()).expect("a whole head");
+        assert_eq!((part.upload, part.named_by), (key::upload(body.tag, upload), upload.0));
         assert_eq!(owner(&body, &head[..50]), None);
         assert_eq!(owner(&body, b""), None);
     }

@@ -47,6 +47,11 @@ pub(super) fn from_store(error: StoreError, request_id: &str) -> ApiError {
         ErrorKind::BadDigest => (StatusCode::BAD_REQUEST, "BadDigest"),
         ErrorKind::Incomplete => (StatusCode::BAD_REQUEST, "IncompleteBody"),
         ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "EntityTooLarge"),
+        ErrorKind::NoSuchUpload => (StatusCode::NOT_FOUND, "NoSuchUpload"),
+        ErrorKind::InvalidPart => (StatusCode::BAD_REQUEST, "InvalidPart"),
+        ErrorKind::InvalidPartOrder => (StatusCode::BAD_REQUEST, "InvalidPartOrder"),
+        ErrorKind::PartTooSmall => (StatusCode::BAD_REQUEST, "EntityTooSmall"),
+        ErrorKind::MetadataTooLarge => (StatusCode::BAD_REQUEST, "MetadataTooLarge"),
         ErrorKind::InvalidName => (StatusCode::BAD_REQUEST, "InvalidArgument"),
     };
     let mut answer = ApiError::new(status, code, error.message);

@@ -66,7 +66,7 @@ pub(super) fn attributes(headers: &HeaderMap) -> Result<Attributes, ApiError> {
         cache_control: text(headers, &CACHE_CONTROL)?,
         expires: text(headers, &EXPIRES)?,
         user,
-        origin: None,
+        ..Attributes::default()
     })
 }
 
@@ -135,6 +135,10 @@ pub(super) fn describe(out: &mut HeaderMap, meta: &ObjectMeta) {
         expires,
         user,
         origin: _,
+        tags: _,
+        storage_class: _,
+        redirect: _,
+        checksum: _,
     } = meta.attributes.as_ref();
     let mut put = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {

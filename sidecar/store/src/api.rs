@@ -1,16 +1,14 @@
-//! The nouns of the store: requests, answers, options. What the HTTP and S3 lanes code against.
+//! The nouns of the store: requests and answers. What the HTTP and S3 lanes code against.
 
 use std::{
     ops::Range,
-    path::PathBuf,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use blobstore_sidecar_api::config::{CacheConfig, LimitsConfig, SidecarConfig};
 use blobstore_sidecar_core::{
+    checksum::Checksum,
     etag::ETag,
     generation::Generation,
     key::{BucketName, ObjectName},
@@ -21,122 +19,7 @@ use blobstore_sidecar_core::{
 use bytes::Bytes;
 use futures::{Stream, future::BoxFuture};
 
-use crate::{error::StoreError, progress::UploadProgress};
-
-/// Where the pod's engine listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EngineAddress {
-    Unix(PathBuf),
-    Tcp { host: String, port: u16 },
-}
-
-/// Engine user and password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct EngineAuth {
-    pub user: String,
-    pub password: String,
-}
-
-impl std::fmt::Debug for EngineAuth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EngineAuth").field("user", &self.user).finish_non_exhaustive()
-    }
-}
-
-/// Everything the store needs to know at start.
-#[derive(Clone, Debug)]
-pub struct StoreOptions {
-    pub auth: Option<EngineAuth>,
-    /// Partitions of the store, 1 to 256.
-    pub partitions: u32,
-    /// True: evict the coldest objects from 90 % of the engine's `maxmemory`. False: refuse.
-    pub evict: bool,
-    pub cache: CacheConfig,
-    pub limits: LimitsConfig,
-    pub timing: StoreTiming,
-    /// How to reach the home partition of a bucket on another shard.
-    pub peers: Arc<dyn Peers>,
-    /// Where to die, for tests of what a crash leaves behind. `None` in production.
-    pub crash: Option<CrashPoint>,
-}
-
-/// Steps of an upload at which a test may let the store stop, as if the process had been killed there: nothing is
-/// cleaned up by the one who stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CrashPoint {
-    Reserved,
-    ManifestWritten,
-    ChunksWritten,
-    RecordStaged,
-    Committed,
-    HalfFreed,
-}
-
-impl CrashPoint {
-    pub const ALL: [Self; 6] = [
-        Self::Reserved,
-        Self::ManifestWritten,
-        Self::ChunksWritten,
-        Self::RecordStaged,
-        Self::Committed,
-        Self::HalfFreed,
-    ];
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self {
-            auth: None,
-            partitions: blobstore_sidecar_core::partition::PARTITIONS_MAX,
-            evict: false,
-            cache: CacheConfig::default(),
-            limits: LimitsConfig::default(),
-            timing: StoreTiming::default(),
-            peers: Arc::new(NoPeers),
-            crash: None,
-        }
-    }
-}
-
-impl StoreOptions {
-    /// The options that the resource's document asks for.
-    pub fn from_config(config: &SidecarConfig, auth: Option<EngineAuth>, peers: Arc<dyn Peers>) -> Self {
-        Self {
-            auth,
-            partitions: config.partitions,
-            evict: config.evict,
-            cache: config.cache.clone(),
-            limits: config.limits.clone(),
-            timing: StoreTiming::default(),
-            peers,
-            crash: None,
-        }
-    }
-}
-
-/// Times of the store's own machinery; tests scale them down.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreTiming {
-    /// An upload that has not renewed its journal entry for this long is swept.
-    pub journal_ttl: Duration,
-    /// Pause between two passes of the sweeper.
-    pub sweep_every: Duration,
-    /// Readers that delay a free for longer are cut.
-    pub reader_grace: Duration,
-    /// One command, or one chunk, of the engine.
-    pub engine_timeout: Duration,
-}
-
-impl Default for StoreTiming {
-    fn default() -> Self {
-        Self {
-            journal_ttl: Duration::from_secs(120),
-            sweep_every: Duration::from_secs(10),
-            reader_grace: Duration::from_secs(60),
-            engine_timeout: Duration::from_secs(5),
-        }
-    }
-}
+use crate::{BodyChecks, error::StoreError, progress::UploadProgress};
 
 /// The other shards, as far as buckets need them. With one shard nothing is ever asked.
 ///
@@ -212,6 +95,9 @@ pub struct PutRequest {
     pub etag: Option<ETag>,
     /// For readers that follow the upload while it runs.
     pub progress: Option<Arc<UploadProgress>>,
+    pub checks: BodyChecks,
+    /// When the object ends, milliseconds since 1970; 0: never.
+    pub expires_ms: u64,
 }
 
 impl PutRequest {
@@ -226,6 +112,8 @@ impl PutRequest {
             want_md5_etag: false,
             etag: None,
             progress: None,
+            checks: BodyChecks::default(),
+            expires_ms: 0,
         }
     }
 }
@@ -239,6 +127,8 @@ pub struct PutOutcome {
     pub modified_ms: u64,
     /// CRC64-NVME of the whole body.
     pub crc64: u64,
+    /// What the request asked to compute.
+    pub checksum: Option<Checksum>,
     /// False: an older object of this name was replaced.
     pub created: bool,
 }

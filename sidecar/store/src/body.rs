@@ -3,7 +3,11 @@
 
 use std::{fmt::Display, pin::Pin, time::Duration};
 
-use blobstore_sidecar_core::{chunk::CHUNK_BYTES, manifest::crc64_joined};
+use blobstore_sidecar_core::{
+    checksum::{Algorithm, Checksum},
+    chunk::CHUNK_BYTES,
+    manifest::crc64_joined,
+};
 use blobstore_sidecar_runtime::{
     budget::{Budget, Permit},
     pool::{Lease, Pool},
@@ -15,6 +19,7 @@ use md5::{Digest as _, Md5};
 
 use crate::{
     ErrorKind, StoreError,
+    checks::Running,
     metrics::{BYTES_COPIED, BYTES_IN},
 };
 
@@ -55,6 +60,14 @@ pub(crate) enum Pulled {
     Waiting,
 }
 
+/// Sums of the body that are wanted besides its CRC64-NVME.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WantedSums {
+    /// `Some(true)`: required, whatever the length.
+    pub(crate) md5: Option<bool>,
+    pub(crate) checksum: Option<Algorithm>,
+}
+
 pub(crate) struct Intake<'a, S> {
     body: Pin<&'a mut S>,
     limits: BodyLimits,
@@ -62,6 +75,7 @@ pub(crate) struct Intake<'a, S> {
     pool: &'a Pool,
     md5: Option<Md5>,
     md5_required: bool,
+    running: Option<Running>,
     /// CRC64-NVME of everything handed out.
     pub(crate) crc64: u64,
     pub(crate) total: u64,
@@ -83,15 +97,16 @@ where
         limits: BodyLimits,
         budget: &'a Budget,
         pool: &'a Pool,
-        md5: Option<bool>,
+        sums: WantedSums,
     ) -> Self {
         Self {
             body,
             limits,
             budget,
             pool,
-            md5: md5.map(|_| Md5::new()),
-            md5_required: md5 == Some(true),
+            md5: sums.md5.map(|_| Md5::new()),
+            md5_required: sums.md5 == Some(true),
+            running: sums.checksum.and_then(Running::new),
             crc64: 0,
             total: 0,
             seen: 0,
@@ -106,6 +121,11 @@ where
     /// The MD5 of the whole body, if it was kept.
     pub(crate) fn md5(&mut self) -> Option<[u8; 16]> {
         self.md5.take().map(|md5| md5.finalize().into())
+    }
+
+    /// The wanted checksum of the whole body.
+    pub(crate) fn checksum(&mut self) -> Option<Checksum> {
+        self.running.take().and_then(Running::finish)
     }
 
     /// Takes what comes within `patience`. A body that moves nothing for longer than allowed is given up.
@@ -207,6 +227,9 @@ where
 
     async fn hash(&mut self, frame: &Bytes) {
         self.crc.update(frame);
+        if let Some(running) = &mut self.running {
+            running.update(frame).await;
+        }
         if self.limits.declared.is_none() && !self.md5_required && self.seen > MD5_UNKNOWN_BYTES_MAX {
             self.md5 = None;
         }

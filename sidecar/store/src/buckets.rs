@@ -104,6 +104,16 @@ impl Inner {
         }
     }
 
+    /// The bucket was closed under a write. If it is still the same bucket, its deletion did not come to pass.
+    pub(crate) async fn reopened(&self, known: &BucketInfo) -> Result<BucketInfo, StoreError> {
+        let fresh = self.bucket(&known.name, true).await?;
+        if fresh.created_ms != known.created_ms || fresh.epoch <= known.epoch {
+            let message = format!("bucket {} is being deleted", known.name);
+            return Err(StoreError::new(ErrorKind::NoSuchBucket, message));
+        }
+        Ok(fresh)
+    }
+
     /// The bucket as its home partition, served here, has it. One that is being deleted is gone already.
     pub(crate) async fn bucket_here(&self, name: &BucketName) -> Result<Option<BucketInfo>, StoreError> {
         let home = self.home(name);
@@ -244,6 +254,7 @@ impl Inner {
             if !lift.is_empty() {
                 let () = self.meta.pipe("lift seals", &lift).await?;
             }
+            self.drop_uploads_of(&name).await?;
         }
         Ok(())
     }

@@ -17,7 +17,9 @@ use redis::cmd;
 use crate::{
     BucketInfo, ErrorKind, StoreError,
     context::{Inner, Target, now_hour, now_ms},
+    doomed::Doomed,
     engine::{LaneLease, Outgoing, Reply, errors},
+    multipart::state,
     scripts::{self, Script},
     uploads::{JournalEntry, UploadState},
 };
@@ -56,6 +58,8 @@ pub(crate) enum Committed {
     Swept,
     /// A chunk or the staged record is not there.
     Missing,
+    /// A part of the multipart upload was replaced meanwhile.
+    Parts,
     /// The partition's lease is too small: bytes it would need.
     Quota(u64),
 }
@@ -69,6 +73,8 @@ pub(crate) struct Body {
     pub(crate) tail_crc64: u64,
     pub(crate) first_crc64: u64,
     pub(crate) manifest_len: u32,
+    /// When the object ends, milliseconds since 1970; 0: never.
+    pub(crate) expires_ms: u64,
 }
 
 /// Builds the record: head and headers in one small buffer, the tail as it came.
@@ -84,7 +90,7 @@ pub(crate) fn record_frames(
         layout: body.layout,
         created_ms: now,
         modified_ms: now,
-        expires_ms: 0,
+        expires_ms: body.expires_ms,
         etag: body.etag,
         crc64: body.crc64,
         tail_crc64: body.tail_crc64,
@@ -93,6 +99,8 @@ pub(crate) fn record_frames(
         headers_len: u16::try_from(headers.len()).unwrap_or(u16::MAX),
         headers_crc: crc32c(&[headers]),
         access_hour: now_hour(),
+        versioned: false,
+        delete_marker: false,
     };
     let mut front = Vec::with_capacity(HEAD_BYTES + headers.len());
     front.extend_from_slice(&head.encode());
@@ -113,6 +121,18 @@ pub(crate) struct Commit<'a> {
     pub(crate) bucket: &'a BucketInfo,
     /// The script checks that chunk 0 is there with this length: it was sent in the same breath.
     pub(crate) chunk0: Option<u32>,
+    /// The object is made of the parts of an upload.
+    pub(crate) parts: Option<&'a PartsCommit>,
+}
+
+/// What the commit of a multipart upload checks and takes away.
+#[derive(Debug)]
+pub(crate) struct PartsCommit {
+    pub(crate) upload: Generation,
+    /// Grows with every part that is stored: the list was checked against this state.
+    pub(crate) revision: String,
+    /// Parts that the list leaves out.
+    pub(crate) left_out: Vec<Doomed>,
 }
 
 impl Commit<'_> {
@@ -129,11 +149,14 @@ impl Commit<'_> {
             key::pending_free(*tag),
         ];
         keys.extend(self.chunk0.map(|_| key::chunk(*tag, self.generation, 0)));
+        if let Some(parts) = self.parts {
+            keys.extend([key::upload(*tag, parts.upload), key::open_uploads(*tag, bucket.as_str())]);
+        }
         let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
         let quota: &[u8] = if self.bucket.quota_bytes.is_some() { b"1" } else { b"0" };
         let (size, epoch) = (self.size.to_string(), self.bucket.epoch.to_string());
         let (reserved, chunk0) = (reserved.to_string(), self.chunk0.unwrap_or(0).to_string());
-        let args: [&[u8]; 9] = [
+        let mut args: Vec<&[u8]> = vec![
             member.as_bytes(),
             bucket.as_str().as_bytes(),
             name.as_str().as_bytes(),
@@ -144,6 +167,13 @@ impl Commit<'_> {
             self.want.bytes(),
             chunk0.as_bytes(),
         ];
+        let open = self.parts.map(|parts| state::member(name.as_str(), parts.upload)).unwrap_or_default();
+        let left_out: Vec<String> =
+            self.parts.iter().flat_map(|parts| &parts.left_out).map(Doomed::entry).collect();
+        if let Some(parts) = self.parts {
+            args.extend([parts.revision.as_bytes(), &open]);
+            args.extend(left_out.iter().map(String::as_bytes));
+        }
         evalsha(out, &scripts::COMMIT, &keys, &args);
     }
 }
@@ -166,6 +196,7 @@ pub(crate) fn committed(reply: Reply) -> Result<Committed, StoreError> {
         "SEALED" => Ok(Committed::Sealed),
         "SWEPT" => Ok(Committed::Swept),
         "MISSING" => Ok(Committed::Missing),
+        "PARTS" => Ok(Committed::Parts),
         "QUOTA" => {
             let needed = std::str::from_utf8(&detail).ok().and_then(|text| text.parse().ok());
             needed.map(Committed::Quota).ok_or_else(errors::garbage)
@@ -204,7 +235,7 @@ pub(crate) fn forgotten(reply: &Reply) -> bool {
 /// Loads the scripts that the lanes call.
 pub(crate) async fn load_scripts(lane: &mut LaneLease) -> Result<(), StoreError> {
     let mut out = Outgoing::default();
-    for script in [&*scripts::RESERVE, &*scripts::COMMIT] {
+    for script in scripts::of_lanes() {
         out.command(&[b"SCRIPT", b"LOAD", script.text.as_bytes()]);
     }
     let replies = out.replies;

@@ -18,7 +18,7 @@ use blobstore_sidecar_runtime::{
     pool::Pool,
 };
 use rand::RngCore;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::{
     CrashPoint, EngineAddress, ErrorKind, StoreError, StoreOptions,
@@ -27,6 +27,7 @@ use crate::{
     changing::Changing,
     engine::{Lanes, Meta},
     memory::Memory,
+    multipart::COPIES_MAX,
     readers::Readers,
     uploads::Uploads,
 };
@@ -56,6 +57,8 @@ pub(crate) struct Inner {
     /// Wakes the sweeper: something is to be freed now.
     pub(crate) wake: Arc<Notify>,
     pub(crate) draining: AtomicBool,
+    /// Copies that pass through this pod take turns.
+    pub(crate) copies: Semaphore,
 }
 
 impl Inner {
@@ -83,6 +86,7 @@ impl Inner {
             buckets: BucketCache::default(),
             touched: Mutex::default(),
             draining: AtomicBool::new(false),
+            copies: Semaphore::new(COPIES_MAX),
             wake,
             budget,
             options,

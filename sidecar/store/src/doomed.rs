@@ -1,7 +1,12 @@
 //! Replaced and deleted generations: what is known of them, and how their memory comes back in small steps.
 
 use blobstore_sidecar_core::{
-    chunk::CHUNK_BYTES, generation::Generation, key, ledger::Family, partition::PartitionTag, record::Head,
+    chunk::{CHUNK_BYTES, Layout},
+    generation::Generation,
+    key,
+    ledger::Family,
+    partition::PartitionTag,
+    record::Head,
 };
 use redis::{Cmd, cmd};
 
@@ -21,8 +26,10 @@ pub(crate) struct Doomed {
     pub(crate) generation: Generation,
     pub(crate) chunks: u32,
     pub(crate) last: u32,
-    /// Length of the manifest's value.
+    /// Length of the manifest's value, or of the part list's.
     pub(crate) manifest: u32,
+    /// Of a body in parts, its bytes: the part list knows its chunks. 0: one run of chunks.
+    pub(crate) parts_bytes: u64,
 }
 
 impl Doomed {
@@ -35,23 +42,33 @@ impl Doomed {
             chunks: layout.chunks,
             last: layout.last,
             manifest: *manifest_len,
+            parts_bytes: layout.parts_bytes,
         })
     }
 
     /// As the scripts write it.
     pub(crate) fn entry(&self) -> String {
-        format!("{}:{}:{}:{}", self.generation, self.chunks, self.last, self.manifest)
+        let Self { tag: _, generation, chunks, last, manifest, parts_bytes } = self;
+        match parts_bytes {
+            0 => format!("{generation}:{chunks}:{last}:{manifest}"),
+            bytes => format!("{generation}:{chunks}:{last}:{manifest}:{bytes}"),
+        }
     }
 
     pub(crate) fn parse(tag: PartitionTag, entry: &str) -> Option<Self> {
         let mut fields = entry.split(':');
         let generation = Generation::parse(fields.next()?)?;
         let mut number = || fields.next()?.parse().ok();
-        Some(Self { tag, generation, chunks: number()?, last: number()?, manifest: number()? })
+        let (chunks, last, manifest) = (number()?, number()?, number()?);
+        let parts_bytes = fields.next().map_or(Some(0), |bytes| bytes.parse().ok())?;
+        Some(Self { tag, generation, chunks, last, manifest, parts_bytes })
     }
 
     /// Payload bytes.
     pub(crate) fn bytes(&self) -> u64 {
+        if self.parts_bytes > 0 {
+            return self.parts_bytes;
+        }
         u64::from(self.chunks.saturating_sub(1)) * u64::from(CHUNK_BYTES) + u64::from(self.last)
     }
 
@@ -73,7 +90,38 @@ impl Inner {
 
     /// Frees a generation, in batches; then strikes it off the list. Safe to repeat.
     pub(crate) async fn free(&self, doomed: &Doomed) -> Result<(), StoreError> {
-        let Doomed { tag, generation, chunks, manifest, last: _ } = *doomed;
+        if doomed.parts_bytes > 0 {
+            self.free_parts(doomed).await?;
+        } else {
+            self.free_chunks(doomed).await?;
+        }
+        self.strike(doomed).await
+    }
+
+    /// The parts of a body, each a generation of its own.
+    async fn free_parts(&self, doomed: &Doomed) -> Result<(), StoreError> {
+        let Doomed { tag, generation, .. } = *doomed;
+        let Some(list) = self.part_list(tag, generation).await? else { return Ok(()) };
+        for span in list.spans() {
+            let Some(layout) = Layout::of_part(span.size).filter(|layout| layout.chunks > 0) else {
+                continue;
+            };
+            let key = key::manifest(tag, span.generation);
+            let len: u32 = self.meta.query("read a manifest's length", cmd("STRLEN").arg(&key)).await?;
+            let (generation, chunks, last) = (span.generation, layout.chunks, layout.last);
+            let part = Doomed { tag, generation, chunks, last, manifest: len, parts_bytes: 0 };
+            self.cache.forget_chunks(generation, chunks);
+            self.free_chunks(&part).await?;
+            let gone: u64 = self.meta.query("free a manifest", &unlink(std::slice::from_ref(&key))).await?;
+            if gone > 0 {
+                self.ledger.string_removed(Family::Manifest, key.len(), len as usize);
+            }
+        }
+        Ok(())
+    }
+
+    async fn free_chunks(&self, doomed: &Doomed) -> Result<(), StoreError> {
+        let Doomed { tag, generation, chunks, .. } = *doomed;
         for from in (0..chunks).step_by(FREE_BATCH as usize) {
             let batch = from..chunks.min(from + FREE_BATCH);
             let keys: Vec<String> = batch.map(|index| key::chunk(tag, generation, index)).collect();
@@ -87,7 +135,16 @@ impl Inner {
             }
             self.crash_at(CrashPoint::HalfFreed)?;
         }
-        let manifest_key = key::manifest(tag, generation);
+        Ok(())
+    }
+
+    /// Nothing of it is left but its manifest, or its part list, and its entry.
+    async fn strike(&self, doomed: &Doomed) -> Result<(), StoreError> {
+        let Doomed { tag, generation, manifest, .. } = *doomed;
+        let manifest_key = match doomed.parts_bytes {
+            0 => key::manifest(tag, generation),
+            _ => key::part_list(tag, generation),
+        };
         let list = key::pending_free(tag);
         let entry = doomed.entry();
         let mut last = redis::pipe();
@@ -133,10 +190,15 @@ mod tests {
     #[test]
     fn entries_are_what_the_scripts_write() {
         let tag = tag_of(3, 256);
-        let doomed = Doomed { tag, generation: Generation([7; 16]), chunks: 3, last: 5, manifest: 60 };
+        let generation = Generation([7; 16]);
+        let doomed = Doomed { tag, generation, chunks: 3, last: 5, manifest: 60, parts_bytes: 0 };
         assert_eq!(doomed.entry(), "07070707070707070707070707070707:3:5:60");
         assert_eq!(Doomed::parse(tag, &doomed.entry()), Some(doomed.clone()));
         assert_eq!(doomed.bytes(), 2 * 262_080 + 5);
         assert_eq!(Doomed::parse(tag, "nonsense"), None);
+        let parts = Doomed { parts_bytes: 99, ..doomed };
+        assert_eq!(parts.entry(), "07070707070707070707070707070707:3:5:60:99");
+        assert_eq!(Doomed::parse(tag, &parts.entry()), Some(parts.clone()));
+        assert_eq!(parts.bytes(), 99);
     }
 }

@@ -44,6 +44,16 @@ pub enum ErrorKind {
     Busy,
     /// The upload was inactive for so long that it was swept (408).
     Swept,
+    /// No such multipart upload: it was completed, aborted or swept (404).
+    NoSuchUpload,
+    /// A part of the list is not there, or is another one (400).
+    InvalidPart,
+    /// The list of parts is not in ascending order (400).
+    InvalidPartOrder,
+    /// A part that is not the last is smaller than allowed (400).
+    PartTooSmall,
+    /// Headers, metadata and tags of an object are too large together (400).
+    MetadataTooLarge,
     /// The name or argument is not allowed (400).
     InvalidName,
     /// A reader was too slow to be waited for (the connection is cut).
@@ -80,6 +90,11 @@ impl ErrorKind {
             Self::TooLarge => "too_large",
             Self::Busy => "busy",
             Self::Swept => "swept",
+            Self::NoSuchUpload => "no_such_upload",
+            Self::InvalidPart => "invalid_part",
+            Self::InvalidPartOrder => "invalid_part_order",
+            Self::PartTooSmall => "part_too_small",
+            Self::MetadataTooLarge => "metadata_too_large",
             Self::InvalidName => "invalid_name",
             Self::Cut => "cut",
             Self::OriginDown => "origin_down",

@@ -6,21 +6,24 @@ use std::{
 };
 
 use blobstore_sidecar_core::{
+    generation::Generation,
     key,
     manifest::Manifest,
+    partition::PartitionTag,
+    parts::PartList,
     precondition::{Access, Current, Outcome},
     record::{HEAD_BYTES, Head, Record, decode_headers},
 };
-use blobstore_sidecar_runtime::authority::Tenure;
+use blobstore_sidecar_runtime::{authority::Tenure, pool::Lease};
 use futures::{StreamExt, stream};
 use redis::cmd;
 
 use crate::{
     BlobStream, ErrorKind, GetOutcome, GetRequest, HeadRequest, ObjectMeta, StoreError,
     context::{Inner, Target, now_hour},
-    engine::{Outgoing, Value, errors},
+    engine::{LaneLease, Outgoing, Value, errors},
     metrics::{CHECKSUM_FAILED, CHUNKS_MISSING},
-    record_entry::RecordEntry,
+    record_entry::{Chunks, RecordEntry},
     stream::Source,
 };
 
@@ -170,29 +173,72 @@ impl Inner {
             }
         };
         let record = Record::decode(&value.bytes).map_err(|error| damaged("record", error))?;
-        let crcs = match record.head.layout.chunks {
-            0 => Vec::new(),
-            1 => vec![record.head.first_crc64],
-            chunks => {
-                let mut out = Outgoing::default();
-                out.command(&[b"GET", key::manifest(target.tag, record.head.generation).as_bytes()]);
-                lane.send(&mut out).await?;
-                let Value::Present(manifest) = lane.value(None, &self.pool, "manifest").await? else {
-                    return Err(StoreError::new(ErrorKind::Damaged, "the object's manifest is missing"));
-                };
-                let manifest =
-                    Manifest::decode(manifest.as_ref()).map_err(|error| damaged("manifest", error))?;
-                let crcs = manifest.crcs.unwrap_or_default();
-                if crcs.len() != chunks as usize || manifest.generation != record.head.generation {
-                    return Err(damaged("manifest", "it belongs to another body"));
-                }
-                crcs
-            }
-        };
+        let chunks = self.chunks_of(&mut lane, target, &record.head).await?;
         drop(lane);
-        let entry = Arc::new(RecordEntry::new(record, value, crcs, tenure.clone()));
+        let entry = Arc::new(RecordEntry::new(record, value, chunks, tenure.clone()));
         self.cache.insert_record(&target.cache_key, &target.cache_bucket, Arc::clone(&entry), version);
         Ok(Some(entry))
+    }
+
+    /// The checksums of the body's chunks, from its manifest or part list.
+    async fn chunks_of(
+        &self,
+        lane: &mut LaneLease,
+        target: &Target,
+        head: &Head,
+    ) -> Result<Chunks, StoreError> {
+        let (generation, chunks) = (head.generation, head.layout.chunks);
+        if head.layout.in_parts() {
+            let key = key::part_list(target.tag, generation);
+            let value = self.small_value(lane, &key, "part list").await?;
+            let list = PartList::decode(value.as_ref()).map_err(|error| damaged("part list", error))?;
+            if list.generation() != generation || list.size() != head.layout.size() || list.chunks() != chunks
+            {
+                return Err(damaged("part list", "it belongs to another body"));
+            }
+            return Ok(Chunks::InParts(list));
+        }
+        match chunks {
+            0 => Ok(Chunks::Alike(Vec::new())),
+            1 => Ok(Chunks::Alike(vec![head.first_crc64])),
+            chunks => {
+                let value =
+                    self.small_value(lane, &key::manifest(target.tag, generation), "manifest").await?;
+                let manifest =
+                    Manifest::decode(value.as_ref()).map_err(|error| damaged("manifest", error))?;
+                let crcs = manifest.crcs.unwrap_or_default();
+                if crcs.len() != chunks as usize || manifest.generation != generation {
+                    return Err(damaged("manifest", "it belongs to another body"));
+                }
+                Ok(Chunks::Alike(crcs))
+            }
+        }
+    }
+
+    async fn small_value(
+        &self,
+        lane: &mut LaneLease,
+        key: &str,
+        what: &'static str,
+    ) -> Result<Lease, StoreError> {
+        let mut out = Outgoing::default();
+        out.command(&[b"GET", key.as_bytes()]);
+        lane.send(&mut out).await?;
+        match lane.value(None, &self.pool, what).await? {
+            Value::Present(value) => Ok(value),
+            _ => Err(StoreError::new(ErrorKind::Damaged, format!("the object's {what} is missing"))),
+        }
+    }
+
+    /// The part list of a body that is to be freed; `None`: it is gone, or cannot be read.
+    pub(crate) async fn part_list(
+        &self,
+        tag: PartitionTag,
+        generation: Generation,
+    ) -> Result<Option<PartList>, StoreError> {
+        let read = cmd("GET").arg(key::part_list(tag, generation)).to_owned();
+        let value: Option<Vec<u8>> = self.meta.query("read a part list", &read).await?;
+        Ok(value.and_then(|value| PartList::decode(&value).ok()))
     }
 
     /// The read rule: we still own the object, and no failover can take back what was read of it.

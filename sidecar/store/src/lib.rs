@@ -6,6 +6,7 @@ mod body;
 mod buckets;
 mod cache;
 mod changing;
+mod checks;
 mod commit;
 mod context;
 mod delete;
@@ -17,6 +18,8 @@ mod get;
 mod list;
 mod memory;
 mod metrics;
+mod multipart;
+mod options;
 mod progress;
 mod put;
 mod quota;
@@ -30,11 +33,17 @@ mod sweep;
 mod uploads;
 
 pub use api::{
-    BlobStream, BucketInfo, BucketUsage, CacheStats, CrashPoint, DeleteOutcome, DeleteRequest, EngineAddress,
-    EngineAuth, GetOutcome, GetRequest, HeadRequest, LeaseAsk, ListRequest, NoPeers, ObjectMeta, Peers,
-    PutOutcome, PutRequest, StoreOptions, StoreTiming,
+    BlobStream, BucketInfo, BucketUsage, CacheStats, DeleteOutcome, DeleteRequest, GetOutcome, GetRequest,
+    HeadRequest, LeaseAsk, ListRequest, NoPeers, ObjectMeta, Peers, PutOutcome, PutRequest,
 };
 pub use blobstore_sidecar_core::record::{ATTRIBUTES_BYTES_MAX, Attributes};
+pub use checks::{BodyChecks, LateChecksum};
 pub use error::{ErrorKind, StoreError};
+pub use multipart::{
+    CompleteUpload, CreateUpload, ListPartsRequest, ListUploadsRequest, PART_BYTES_MIN, PartCopyRequest,
+    PartInfo, PartRef, PartRequest, PartsPage, UploadChecksum, UploadId, UploadInfo, UploadItem, UploadRef,
+    UploadsPage,
+};
+pub use options::{CrashPoint, EngineAddress, EngineAuth, StoreOptions, StoreTiming};
 pub use progress::UploadProgress;
 pub use store::Store;

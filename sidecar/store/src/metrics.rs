@@ -41,6 +41,8 @@ metric!(DOOMED: IntCounter = counter(
     "blobstore_sidecar_generations_doomed_total", "Replaced or deleted generations handed over to be freed."));
 metric!(FREED: IntCounter = counter("blobstore_sidecar_generations_freed_total", "Generations freed."));
 metric!(SWEPT: IntCounter = counter("blobstore_sidecar_uploads_swept_total", "Abandoned uploads swept."));
+metric!(UPLOADS_EXPIRED: IntCounter = counter(
+    "blobstore_sidecar_multipart_uploads_expired_total", "Multipart uploads swept because nobody went on with them."));
 metric!(READERS_CUT: IntCounter = counter(
     "blobstore_sidecar_readers_cut_total", "Readers cut because they delayed a free."));
 metric!(CHECKSUM_FAILED: IntCounterVec = counter_vec(

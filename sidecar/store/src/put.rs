@@ -9,8 +9,10 @@ use std::{
 };
 
 use blobstore_sidecar_core::{
+    checksum::{Algorithm, Checksum},
     chunk::INLINE_BYTES_MAX,
     etag::ETag,
+    generation::Generation,
     ledger::Family,
     precondition::{Access, Current, Outcome},
     record::Head,
@@ -21,16 +23,19 @@ use futures::Stream;
 
 use crate::{
     BucketInfo, CrashPoint, ErrorKind, PutOutcome, PutRequest, StoreError,
-    body::{BodyLimits, Intake, Piece, Pulled},
+    body::{BodyLimits, Intake, Piece, Pulled, WantedSums},
+    checks,
     commit::{Committed, Want, swept},
     context::{Inner, Target},
     doomed::Doomed,
     memory::Admission,
-    uploads::{JournalEntry, UploadGuard},
+    uploads::{EntryKind, JournalEntry, UploadGuard},
 };
 
 mod large;
 mod small;
+
+pub(crate) use large::Large;
 
 /// Tries of a conditional write whose object changes under it. Each loser saw another one win.
 const COMMIT_TRIES_MAX: u32 = 8;
@@ -43,9 +48,22 @@ pub(crate) struct Upload {
     pub(crate) tenure: Tenure,
     pub(crate) bucket: BucketInfo,
     pub(crate) headers: Vec<u8>,
+    /// What the client asked to compute, once it is known.
+    pub(crate) checksum: Option<Checksum>,
     pub(crate) want: Want,
     pub(crate) admission: Admission,
     pub(crate) guard: UploadGuard,
+    /// The body becomes a part, not an object.
+    pub(crate) part: Option<PartOf>,
+}
+
+/// Which part of which multipart upload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartOf {
+    pub(crate) upload: Generation,
+    pub(crate) number: u16,
+    /// Bytes of the part of this number that is there already.
+    pub(crate) replaces: u64,
 }
 
 /// What the whole body turned out to be.
@@ -65,28 +83,10 @@ impl Inner {
         S: Stream<Item = Result<Bytes, E>> + Send,
         E: Display + Send,
     {
-        if self.draining.load(Ordering::Acquire) {
-            return Err(StoreError::new(ErrorKind::Busy, "this pod is shutting down: retry in a moment"));
-        }
+        self.accepting()?;
         let request = Arc::new(request);
-        let mut upload = self.begin(&request).await?;
-        let limits = &self.options.limits;
-        let body_limits = BodyLimits {
-            declared: request.declared_len,
-            bytes_max: limits.body_bytes_max,
-            idle: Duration::from_secs(limits.body_idle_seconds),
-            permit_wait: Duration::from_millis(limits.admission_wait_ms),
-        };
-        let md5 =
-            (request.want_md5_etag || request.content_md5.is_some()).then_some(request.content_md5.is_some());
-        let body = pin!(body);
-        let mut intake = Intake::new(body, body_limits, &self.budget, &self.pool, md5);
-        let first = gather(&mut intake).await?;
-        let step = if first.last {
-            upload.sums(intake.crc64, intake.md5()).map(|sums| Step::Small(first, sums))
-        } else {
-            upload.stream(first, &mut intake).await.map(|large| Step::Large(Box::new(large)))
-        };
+        let mut upload = self.begin(&request, None).await?;
+        let step = upload.take_in(body).await;
         match step {
             // A commit that has begun is seen through, or what a client that leaves had changed would be unknown.
             Ok(step) => tasks::spawn("commit", upload.complete(step)).await.unwrap_or_else(|error| {
@@ -96,7 +96,19 @@ impl Inner {
         }
     }
 
-    async fn begin(self: &Arc<Self>, request: &Arc<PutRequest>) -> Result<Upload, StoreError> {
+    pub(crate) fn accepting(&self) -> Result<(), StoreError> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err(StoreError::new(ErrorKind::Busy, "this pod is shutting down: retry in a moment"));
+        }
+        Ok(())
+    }
+
+    /// Everything that can be refused before the body is read.
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        request: &Arc<PutRequest>,
+        part: Option<PartOf>,
+    ) -> Result<Upload, StoreError> {
         let target = self.target(&request.bucket, &request.name);
         let tenure = self.owned(target.tag.slot())?;
         let body_bytes_max = self.options.limits.body_bytes_max;
@@ -104,14 +116,12 @@ impl Inner {
             let message = format!("a body of {len} bytes is larger than the {body_bytes_max} bytes allowed");
             return Err(StoreError::new(ErrorKind::TooLarge, message));
         }
-        let Some(headers) = request.attributes.encode() else {
-            let message = "the object's headers and metadata are larger than 8 KiB together";
-            return Err(StoreError::new(ErrorKind::TooLarge, message));
-        };
+        let headers = checks::headers(&request.attributes, None)?;
         let bucket = self.bucket(&request.bucket, false).await?;
         let want = self.want(request, &target, &tenure).await?;
         let admission = self.admit(request.declared_len).await?;
         let entry = JournalEntry {
+            kind: if part.is_some() { EntryKind::Part } else { EntryKind::Object },
             generation: self.new_generation(),
             declared: request.declared_len,
             reserved: 0,
@@ -120,11 +130,17 @@ impl Inner {
         };
         let guard = self.uploads.begin(target.tag, entry);
         let (inner, request) = (Arc::clone(self), Arc::clone(request));
-        Ok(Upload { inner, request, target, tenure, bucket, headers, want, admission, guard })
+        let checksum = None;
+        Ok(Upload { inner, request, target, tenure, bucket, headers, checksum, want, admission, guard, part })
     }
 
     /// Conditions are decided here, against the record as it is; the commit only checks that it still is that one.
-    async fn want(&self, request: &PutRequest, target: &Target, tenure: &Tenure) -> Result<Want, StoreError> {
+    pub(crate) async fn want(
+        &self,
+        request: &PutRequest,
+        target: &Target,
+        tenure: &Tenure,
+    ) -> Result<Want, StoreError> {
         if request.conditions.is_empty() {
             return Ok(Want::Any);
         }
@@ -146,7 +162,7 @@ impl Inner {
 }
 
 /// What is left to do once the body is in hand, or in the engine.
-enum Step {
+pub(crate) enum Step {
     Small(Piece, Sums),
     Large(Box<large::Large>),
 }
@@ -166,6 +182,34 @@ where
 }
 
 impl Upload {
+    /// Reads the body; all of it that does not fit into one write goes into the engine.
+    pub(crate) async fn take_in<S, E>(&mut self, body: S) -> Result<Step, StoreError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send,
+        E: Display + Send,
+    {
+        let inner = Arc::clone(&self.inner);
+        let request = Arc::clone(&self.request);
+        let limits = &inner.options.limits;
+        let body_limits = BodyLimits {
+            declared: request.declared_len,
+            bytes_max: limits.body_bytes_max,
+            idle: Duration::from_secs(limits.body_idle_seconds),
+            permit_wait: Duration::from_millis(limits.admission_wait_ms),
+        };
+        let md5 =
+            (request.want_md5_etag || request.content_md5.is_some()).then_some(request.content_md5.is_some());
+        let sums = WantedSums { md5, checksum: request.checks.algorithm() };
+        let body = pin!(body);
+        let mut intake = Intake::new(body, body_limits, &inner.budget, &inner.pool, sums);
+        let first = gather(&mut intake).await?;
+        if first.last && self.part.is_none() {
+            let sums = self.sums(&mut intake)?;
+            return Ok(Step::Small(first, sums));
+        }
+        self.stream(first, &mut intake).await.map(|large| Step::Large(Box::new(large)))
+    }
+
     async fn complete(mut self, step: Step) -> Result<PutOutcome, StoreError> {
         let inner = Arc::clone(&self.inner);
         let change = inner.changing.begin(&self.target.cache_key);
@@ -192,14 +236,28 @@ impl Upload {
         }
     }
 
-    /// Checks the client's MD5 and chooses the ETag's source.
-    pub(crate) fn sums(&self, crc64: u64, md5: Option<[u8; 16]>) -> Result<Sums, StoreError> {
+    /// Checks the client's MD5 and checksums, and chooses the ETag's source.
+    pub(crate) fn sums<S, E>(&mut self, intake: &mut Intake<'_, S>) -> Result<Sums, StoreError>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+        E: Display,
+    {
+        let md5 = intake.md5();
         if let Some(want) = self.request.content_md5
             && md5 != Some(want)
         {
             return Err(StoreError::new(ErrorKind::BadDigest, "the body does not match its Content-MD5"));
         }
-        Ok(Sums { crc64, md5: md5.filter(|_| self.request.want_md5_etag) })
+        let checksum = match self.request.checks.algorithm() {
+            Some(Algorithm::Crc64Nvme) => checks::crc64_checksum(intake.crc64),
+            _ => intake.checksum(),
+        };
+        self.checksum = self.request.checks.verify(checksum)?;
+        if self.checksum.is_some() {
+            self.headers = checks::headers(&self.request.attributes, self.checksum)?;
+        }
+        let md5 = md5.filter(|_| self.request.want_md5_etag);
+        Ok(Sums { crc64: intake.crc64, md5 })
     }
 
     pub(crate) fn etag(&self, sums: Sums) -> ETag {
@@ -218,7 +276,7 @@ impl Upload {
             }
             Committed::Sealed => self.reopen().await,
             Committed::Quota(needed) => self.inner.lease(&self.bucket, &self.target, needed).await,
-            Committed::Swept => Err(swept()),
+            Committed::Swept | Committed::Parts => Err(swept()),
             Committed::Missing => {
                 Err(StoreError::new(ErrorKind::EngineDown, "the engine lost what was uploaded: retry"))
             }
@@ -226,14 +284,8 @@ impl Upload {
         }
     }
 
-    /// The bucket was closed. If it is still the same bucket, its deletion did not come to pass.
     pub(crate) async fn reopen(&mut self) -> Result<(), StoreError> {
-        let fresh = self.inner.bucket(&self.request.bucket, true).await?;
-        if fresh.created_ms != self.bucket.created_ms || fresh.epoch <= self.bucket.epoch {
-            let message = format!("bucket {} is being deleted", self.request.bucket);
-            return Err(StoreError::new(ErrorKind::NoSuchBucket, message));
-        }
-        self.bucket = fresh;
+        self.bucket = self.inner.reopened(&self.bucket).await?;
         Ok(())
     }
 
@@ -246,7 +298,11 @@ impl Upload {
     }
 
     /// After the commit: caches and ledger learn of it, replicas acknowledge, the old generation is freed.
-    async fn finish(mut self, head: &Head, old: Option<Box<Head>>) -> Result<PutOutcome, StoreError> {
+    pub(crate) async fn finish(
+        mut self,
+        head: &Head,
+        old: Option<Box<Head>>,
+    ) -> Result<PutOutcome, StoreError> {
         let inner = Arc::clone(&self.inner);
         self.guard.finish("stored");
         inner.cache.invalidate_record(&self.target.cache_key);
@@ -263,6 +319,7 @@ impl Upload {
             size: head.layout.size(),
             modified_ms: head.modified_ms,
             crc64: head.crc64,
+            checksum: self.checksum,
             created: old.is_none(),
         })
     }
@@ -281,7 +338,7 @@ impl Upload {
     }
 
     /// Undoes what is there, now if the engine answers, else by the sweeper.
-    async fn give_up(mut self, error: StoreError) -> StoreError {
+    pub(crate) async fn give_up(mut self, error: StoreError) -> StoreError {
         self.inner.cache.invalidate_record(&self.target.cache_key);
         if self.guard.is_armed() && !self.inner.crashes() {
             if self.inner.undo(&self.guard.abandoned()).await.is_ok() {

@@ -131,7 +131,8 @@ mod tests {
     use super::*;
 
     fn doomed() -> Doomed {
-        Doomed { tag: tag_of(0, 1), generation: Generation([1; 16]), chunks: 1, last: 1, manifest: 1 }
+        let generation = Generation([1; 16]);
+        Doomed { tag: tag_of(0, 1), generation, chunks: 1, last: 1, manifest: 1, parts_bytes: 0 }
     }
 
     #[test]

@@ -5,10 +5,23 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use blobstore_sidecar_core::record::{Attributes, Record};
+use blobstore_sidecar_core::{
+    chunk::Piece,
+    generation::Generation,
+    parts::PartList,
+    record::{Attributes, Record},
+};
 use blobstore_sidecar_runtime::{authority::Tenure, pool::Pooled};
 
 use crate::ObjectMeta;
+
+/// What is known of a body's chunks.
+#[derive(Debug)]
+pub(crate) enum Chunks {
+    /// All but the last of one length: a checksum for each.
+    Alike(Vec<u64>),
+    InParts(PartList),
+}
 
 #[derive(Debug)]
 pub(crate) struct RecordEntry {
@@ -18,22 +31,53 @@ pub(crate) struct RecordEntry {
     pub(crate) value: Pooled,
     /// One per chunk.
     pub(crate) crcs: Vec<u64>,
+    /// Where the chunks lie, if the object was uploaded in parts.
+    pub(crate) parts: Option<PartList>,
     pub(crate) tenure: Tenure,
     accessed: AtomicU32,
     attributes_bytes: u64,
 }
 
 impl RecordEntry {
-    pub(crate) fn new(mut record: Record, value: Pooled, crcs: Vec<u64>, tenure: Tenure) -> Self {
+    pub(crate) fn new(mut record: Record, value: Pooled, chunks: Chunks, tenure: Tenure) -> Self {
+        let (crcs, parts) = match chunks {
+            Chunks::Alike(crcs) => (crcs, None),
+            Chunks::InParts(list) => (Vec::new(), Some(list)),
+        };
         let attributes = Arc::new(std::mem::take(&mut record.attributes));
         let accessed = AtomicU32::new(record.head.access_hour);
         let attributes_bytes = u64::from(record.head.headers_len) * 2;
-        Self { record, attributes, value, crcs, tenure, accessed, attributes_bytes }
+        Self { record, attributes, value, crcs, parts, tenure, accessed, attributes_bytes }
     }
 
     /// Bytes in memory.
     pub(crate) fn weight(&self) -> u64 {
-        self.value.state.capacity() as u64 + self.attributes_bytes + 8 * self.crcs.len() as u64
+        let parts = self.parts.as_ref().map_or(0, PartList::weight);
+        self.value.state.capacity() as u64 + self.attributes_bytes + 8 * self.crcs.len() as u64 + parts
+    }
+
+    /// The piece that holds byte `at`, up to `end`.
+    pub(crate) fn piece_at(&self, at: u64, end: u64) -> Option<Piece> {
+        match &self.parts {
+            None => self.record.head.layout.piece_at(at, end),
+            Some(list) => list.piece_at(at, end),
+        }
+    }
+
+    /// Chunk `index` of the body: whose it is, its index there, its length.
+    pub(crate) fn locate(&self, index: u32) -> Option<(Generation, u32, u32)> {
+        match &self.parts {
+            None => {
+                let head = &self.record.head;
+                (index < head.layout.chunks).then(|| (head.generation, index, head.layout.chunk_len(index)))
+            }
+            Some(list) => list.locate(index),
+        }
+    }
+
+    pub(crate) fn crc(&self, index: u32) -> Option<u64> {
+        let crcs = self.parts.as_ref().map_or(&*self.crcs, PartList::crcs);
+        crcs.get(index as usize).copied()
     }
 
     pub(crate) fn meta(&self) -> ObjectMeta {

@@ -38,6 +38,9 @@ scripts! {
     DELETE = "delete",
     RELEASE = "release",
     TOUCH = "touch",
+    UPLOAD_CREATE = "upload_create",
+    PART_COMMIT = "part_commit",
+    UPLOAD_ABORT = "upload_abort",
     SKIP_SCAN = "skip_scan",
     BUCKET_CREATE = "bucket_create",
     BUCKET_UPDATE = "bucket_update",
@@ -45,6 +48,11 @@ scripts! {
     LEASE = "lease",
     RECALL = "recall",
     SEAL = "seal",
+}
+
+/// What the lanes call: loaded when one is opened.
+pub(crate) fn of_lanes() -> [&'static Script; 3] {
+    [&RESERVE, &COMMIT, &PART_COMMIT]
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// The store beside one engine. Its background work ends with its last clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl Store {

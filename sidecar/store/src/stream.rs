@@ -4,10 +4,7 @@
 use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use blobstore_sidecar_core::{
-    chunk::{Layout, Place},
-    key,
-    manifest::crc64,
-    partition::PartitionTag,
+    chunk::Place, generation::Generation, key, manifest::crc64, partition::PartitionTag,
 };
 use blobstore_sidecar_runtime::{
     budget::{Exhausted, Permit},
@@ -57,7 +54,6 @@ pub(crate) struct Source {
     tag: PartitionTag,
     bucket: Arc<str>,
     entry: Arc<RecordEntry>,
-    layout: Layout,
     at: u64,
     end: u64,
     asked: VecDeque<(u32, Asked)>,
@@ -81,10 +77,13 @@ impl Source {
         range: Range<u64>,
     ) -> Option<Self> {
         let layout = entry.record.head.layout;
-        let chunk_of = |at: u64| u32::try_from(at / u64::from(layout.chunk_bytes)).unwrap_or(u32::MAX);
+        let chunk_of = |at: u64| match entry.piece_at(at, u64::MAX)?.place {
+            Place::Chunk(index) => Some(index),
+            Place::Tail => None,
+        };
         let chunked_end = range.end.min(layout.chunked());
         let (next, until) = if range.start < chunked_end {
-            (chunk_of(range.start), chunk_of(chunked_end - 1) + 1)
+            (chunk_of(range.start)?, chunk_of(chunked_end - 1)? + 1)
         } else {
             (0, 0)
         };
@@ -97,7 +96,6 @@ impl Source {
             caching: inner.cache.takes(layout.size()),
             inner,
             entry,
-            layout,
             at: range.start,
             end: range.end,
             asked: VecDeque::new(),
@@ -121,7 +119,7 @@ impl Source {
 
     /// The next bytes of the range; `None` at its end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
-        let Some(piece) = self.layout.piece_at(self.at, self.end) else {
+        let Some(piece) = self.entry.piece_at(self.at, self.end) else {
             self.reader = None;
             return Ok(None);
         };
@@ -173,7 +171,7 @@ impl Source {
             let index = self.next;
             let Some(asked) = self.ask(index).await? else { break };
             if matches!(asked, Asked::Lane { .. }) {
-                out.command(&[b"GET", key::chunk(self.tag, self.generation(), index).as_bytes()]);
+                out.command(&[b"GET", self.place(index)?.key(self.tag).as_bytes()]);
             }
             self.asked.push_back((index, asked));
             self.next += 1;
@@ -190,13 +188,13 @@ impl Source {
 
     /// How chunk `index` will be had; `None`: not now, the budget is used up and others are on their way.
     async fn ask(&self, index: u32) -> Result<Option<Asked>, StoreError> {
-        let generation = self.generation();
+        let Located { generation, index, len } = self.place(index)?;
         if self.caching
             && let Some(chunk) = self.inner.cache.chunk(generation, index)
         {
             return Ok(Some(Asked::Cached(chunk)));
         }
-        let bytes = u64::from(self.layout.chunk_len(index));
+        let bytes = u64::from(len);
         let permit = if self.asked.is_empty() {
             self.first_permit(bytes).await?
         } else {
@@ -255,7 +253,7 @@ impl Source {
 
     /// Our lane's next reply. Wrong bytes are read once more before they are believed.
     async fn read_lane(&mut self, index: u32, permit: Option<Permit>) -> Result<Pooled, StoreError> {
-        let expected = Expected { len: self.layout.chunk_len(index) as usize, permit };
+        let expected = Expected { len: self.place(index)?.len as usize, permit };
         let Some(lane) = &mut self.lane else {
             return Err(StoreError::new(ErrorKind::Protocol, "a chunk was read without a lane"));
         };
@@ -274,7 +272,8 @@ impl Source {
             FILLS_SHARED.inc();
             return Ok(chunk);
         }
-        match self.inner.cache.chunk(self.generation(), index) {
+        let place = self.place(index)?;
+        match self.inner.cache.chunk(place.generation, place.index) {
             Some(chunk) => Ok(chunk),
             None => {
                 let chunk = self.read_alone(index).await?;
@@ -286,13 +285,13 @@ impl Source {
 
     /// One chunk on a lane of its own.
     async fn read_alone(&self, index: u32) -> Result<Pooled, StoreError> {
-        let len = self.layout.chunk_len(index);
-        let permit = self.first_permit(u64::from(len)).await?;
+        let place = self.place(index)?;
+        let permit = self.first_permit(u64::from(place.len)).await?;
         let mut lane = self.inner.read_lanes.take().await?;
         let mut out = Outgoing::default();
-        out.command(&[b"GET", key::chunk(self.tag, self.generation(), index).as_bytes()]);
+        out.command(&[b"GET", place.key(self.tag).as_bytes()]);
         lane.send(&mut out).await?;
-        let expected = Expected { len: len as usize, permit: Some(permit) };
+        let expected = Expected { len: place.len as usize, permit: Some(permit) };
         let value = lane.value(Some(expected), &self.inner.pool, "chunk").await?;
         self.checked(index, value)
     }
@@ -303,9 +302,10 @@ impl Source {
             Value::Absent => Err(StoreError::new(ErrorKind::Damaged, format!("chunk {index} is missing"))),
             Value::Wrong => Err(damaged("chunk", "it has another length").caused_by("length")),
             Value::Present(lease) => {
-                let want = self.entry.crcs.get(index as usize).copied();
+                let want = self.entry.crc(index);
                 if want != Some(crc64(lease.as_ref())) {
-                    self.inner.cache.drop_chunk(self.generation(), index);
+                    let place = self.place(index)?;
+                    self.inner.cache.drop_chunk(place.generation, place.index);
                     return Err(damaged("chunk", "its checksum does not match").caused_by("checksum"));
                 }
                 Ok(lease.freeze())
@@ -314,16 +314,34 @@ impl Source {
     }
 
     fn keep(&self, index: u32, chunk: &Pooled, fill: Option<FillGuard>) {
-        if self.caching {
-            self.inner.cache.insert_chunk(self.generation(), index, &self.bucket, chunk.clone());
+        if self.caching
+            && let Ok(place) = self.place(index)
+        {
+            self.inner.cache.insert_chunk(place.generation, place.index, &self.bucket, chunk.clone());
         }
         if let Some(fill) = fill {
             fill.done(chunk);
         }
     }
 
-    fn generation(&self) -> blobstore_sidecar_core::generation::Generation {
-        self.entry.record.head.generation
+    fn place(&self, index: u32) -> Result<Located, StoreError> {
+        let located = self.entry.locate(index);
+        let (generation, index, len) = located
+            .ok_or_else(|| StoreError::new(ErrorKind::Protocol, "a chunk was asked for that is not there"))?;
+        Ok(Located { generation, index, len })
+    }
+}
+
+/// A chunk of the body in its generation.
+struct Located {
+    generation: Generation,
+    index: u32,
+    len: u32,
+}
+
+impl Located {
+    fn key(&self, tag: PartitionTag) -> String {
+        key::chunk(tag, self.generation, self.index)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     doomed::Doomed,
     memory::EVICT_FROM_PERCENT,
     scripts,
-    uploads::JournalEntry,
+    uploads::{EntryKind, JournalEntry},
 };
 
 /// Journal entries and doomed generations taken from one partition per pass.
@@ -112,6 +112,10 @@ impl Inner {
                 let _gone: u64 = self.meta.query("remove a foreign journal entry", &remove).await?;
                 continue;
             };
+            if entry.kind == EntryKind::Multipart {
+                self.expire_upload(tag, &entry.bucket, &entry.name, entry.generation).await?;
+                continue;
+            }
             match self.uploads.get(entry.generation) {
                 Some(state) => {
                     let abandoned = crate::uploads::Abandoned { tag, entry, state };

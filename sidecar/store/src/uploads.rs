@@ -1,7 +1,7 @@
 //! Uploads in flight in this process: the journal entry of each, and what has to be undone when one is dropped.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
@@ -26,9 +26,31 @@ const MISSES_MAX: u32 = 8;
 /// Most chunks of one upload: 5 GiB and some.
 const CHUNKS_MAX: u32 = 1 << 16;
 
-/// An entry of `j:{t}`: `generation:declared:reserved:bucket/name`.
+/// What a journal entry stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    /// A body that becomes an object.
+    Object,
+    /// A body that becomes a part of a multipart upload.
+    Part,
+    /// An open multipart upload.
+    Multipart,
+}
+
+impl EntryKind {
+    fn letter(self) -> &'static str {
+        match self {
+            Self::Object => "",
+            Self::Part => "p",
+            Self::Multipart => "m",
+        }
+    }
+}
+
+/// An entry of `j:{t}`: `generation:declared:reserved:bucket/name`, the kind's letter before the declared length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JournalEntry {
+    pub(crate) kind: EntryKind,
     pub(crate) generation: Generation,
     pub(crate) declared: Option<u64>,
     pub(crate) reserved: u64,
@@ -40,7 +62,8 @@ impl JournalEntry {
     /// What stands before and behind the reserved bytes.
     pub(crate) fn around(&self) -> (String, String) {
         let declared = self.declared.map(|len| len.to_string()).unwrap_or_else(|| "-".into());
-        (format!("{}:{declared}:", self.generation), format!(":{}/{}", self.bucket, self.name))
+        let front = format!("{}:{}{declared}:", self.generation, self.kind.letter());
+        (front, format!(":{}/{}", self.bucket, self.name))
     }
 
     pub(crate) fn member(&self) -> String {
@@ -51,10 +74,16 @@ impl JournalEntry {
     pub(crate) fn parse(member: &str) -> Option<Self> {
         let mut fields = member.splitn(4, ':');
         let generation = Generation::parse(fields.next()?)?;
-        let declared = fields.next()?.parse().ok();
+        let declared = fields.next()?;
+        let (kind, declared) = match declared.split_at_checked(1)? {
+            ("p", declared) => (EntryKind::Part, declared),
+            ("m", declared) => (EntryKind::Multipart, declared),
+            _ => (EntryKind::Object, declared),
+        };
+        let declared = declared.parse().ok();
         let reserved = fields.next()?.parse().ok()?;
         let (bucket, name) = fields.next()?.split_once('/')?;
-        Some(Self { generation, declared, reserved, bucket: bucket.into(), name: name.into() })
+        Some(Self { kind, generation, declared, reserved, bucket: bucket.into(), name: name.into() })
     }
 }
 
@@ -109,6 +138,17 @@ impl Uploads {
         let state = Arc::new(UploadState::default());
         lock(&self.active).insert(entry.generation, Arc::clone(&state));
         UploadGuard { uploads: self.clone(), tag, entry, state, armed: false, result: "refused" }
+    }
+
+    /// As `begin`, unless the same generation is under way already.
+    pub(crate) fn begin_alone(&self, tag: PartitionTag, entry: JournalEntry) -> Option<UploadGuard> {
+        let state = Arc::new(UploadState::default());
+        match lock(&self.active).entry(entry.generation) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(vacant) => vacant.insert(Arc::clone(&state)),
+        };
+        UPLOADS_STARTED.inc();
+        Some(UploadGuard { uploads: self.clone(), tag, entry, state, armed: false, result: "refused" })
     }
 
     pub(crate) fn get(&self, generation: Generation) -> Option<Arc<UploadState>> {
@@ -177,7 +217,15 @@ impl Inner {
             let kill = cmd("CLIENT").arg("KILL").arg("ID").arg(client).to_owned();
             let _killed: u64 = self.meta.query("stop a lane", &kill).await?;
         }
-        // The lane is silent now. If the record names this generation, the commit had gone through.
+        // The lane is silent now. A part's commit takes its journal entry away; an object's record names it.
+        if entry.kind == EntryKind::Part {
+            let look = cmd("ZSCORE").arg(key::journal(*tag)).arg(entry.member()).to_owned();
+            let journalled: Option<f64> = self.meta.query("look before undoing", &look).await?;
+            return match journalled {
+                Some(_) => self.sweep_generation(*tag, entry, Some(state)).await,
+                None => Ok(()),
+            };
+        }
         let record = key::record(*tag, &entry.bucket, &entry.name);
         let read = cmd("GETRANGE").arg(record).arg(8).arg(23).to_owned();
         let current: Vec<u8> = self.meta.query("look before undoing", &read).await?;
@@ -263,6 +311,7 @@ mod tests {
     #[test]
     fn entries_round_trip() {
         let entry = JournalEntry {
+            kind: EntryKind::Object,
             generation: Generation([9; 16]),
             declared: Some(5),
             reserved: 7,
@@ -270,8 +319,12 @@ mod tests {
             name: "a:b/c".into(),
         };
         assert_eq!(JournalEntry::parse(&entry.member()), Some(entry.clone()));
-        let unknown = JournalEntry { declared: None, ..entry };
-        assert_eq!(JournalEntry::parse(&unknown.member()), Some(unknown));
+        for kind in [EntryKind::Object, EntryKind::Part, EntryKind::Multipart] {
+            let known = JournalEntry { kind, ..entry.clone() };
+            assert_eq!(JournalEntry::parse(&known.member()), Some(known.clone()));
+            let unknown = JournalEntry { declared: None, ..known };
+            assert_eq!(JournalEntry::parse(&unknown.member()), Some(unknown));
+        }
         assert_eq!(JournalEntry::parse("nonsense"), None);
     }
 }

@@ -64,7 +64,13 @@ pub fn place(key: &[u8]) -> Place {
         Some(ParsedKey::Chunk { tag, generation, .. }) => {
             Place::Body(Family::Chunk, BodyId { tag, generation })
         }
-        Some(ParsedKey::Record { .. } | ParsedKey::Staged { .. }) => Place::String(Family::Record),
+        Some(ParsedKey::Record { .. } | ParsedKey::Staged { .. } | ParsedKey::History { .. }) => {
+            Place::String(Family::Record)
+        }
+        Some(ParsedKey::PartList { .. }) => Place::String(Family::Manifest),
+        Some(ParsedKey::Upload { .. }) => Place::Collection(Family::Upload),
+        Some(ParsedKey::OpenUploads { .. }) => Place::Collection(Family::OpenUploads),
+        Some(ParsedKey::Versions { .. }) => Place::Collection(Family::Versions),
         Some(ParsedKey::Bucket { .. }) => Place::Collection(Family::Bucket),
         Some(ParsedKey::Names { .. }) => Place::Collection(Family::Names),
         Some(ParsedKey::Journal { .. }) => Place::Collection(Family::Journal),

@@ -15,7 +15,7 @@ use crate::hygiene::size_model::{ASSUMED, Collection, SizeModel, kind};
 use crate::ledger::{Family, LedgerSink};
 
 /// Every family, in the order of the book's columns.
-pub const FAMILIES: [Family; 8] = [
+pub const FAMILIES: [Family; 11] = [
     Family::Bucket,
     Family::Record,
     Family::Names,
@@ -24,6 +24,9 @@ pub const FAMILIES: [Family; 8] = [
     Family::Journal,
     Family::PendingFree,
     Family::Sums,
+    Family::Upload,
+    Family::OpenUploads,
+    Family::Versions,
 ];
 
 fn column(family: Family) -> usize {
@@ -41,6 +44,9 @@ pub fn family_name(family: Family) -> &'static str {
         Family::Journal => "journal",
         Family::PendingFree => "pending_free",
         Family::Sums => "sums",
+        Family::Upload => "upload",
+        Family::OpenUploads => "open_uploads",
+        Family::Versions => "versions",
     }
 }
 
@@ -381,6 +387,10 @@ impl LedgerSink for Ledger {
 
     fn member_removed(&self, family: Family, key: &[u8], member_len: usize) {
         self.change_member(family, key, member_len, Sign::Minus);
+    }
+
+    fn collection_removed(&self, family: Family, key: &[u8]) {
+        self.adopt(family, key, Collection::default());
     }
 
     fn pending_free(&self, bytes: i64) {

@@ -90,8 +90,10 @@ pub struct Collection {
 /// The type of a family's keys, if they are collections.
 pub fn kind(family: Family) -> Option<Kind> {
     match family {
-        Family::Bucket | Family::Sums => Some(Kind::Hash),
-        Family::Names | Family::Journal | Family::PendingFree => Some(Kind::Zset),
+        Family::Bucket | Family::Sums | Family::Upload => Some(Kind::Hash),
+        Family::Names | Family::Journal | Family::PendingFree | Family::OpenUploads | Family::Versions => {
+            Some(Kind::Zset)
+        }
         Family::Record | Family::Manifest | Family::Chunk => None,
     }
 }

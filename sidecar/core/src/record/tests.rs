@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::chunk::CHUNK_BYTES;
+use crate::{
+    checksum::{Algorithm, Checksum},
+    chunk::CHUNK_BYTES,
+};
 
 fn record(size: u64, attributes: &Attributes, tail: &[u8]) -> Vec<u8> {
     let headers = attributes.encode().expect("fits");
@@ -21,6 +24,8 @@ fn record(size: u64, attributes: &Attributes, tail: &[u8]) -> Vec<u8> {
         headers_len: u16::try_from(headers.len()).expect("bounded"),
         headers_crc: crc32c(&[&headers]),
         access_hour: 8,
+        versioned: false,
+        delete_marker: false,
     };
     [&head.encode()[..], &headers, tail].concat()
 }
@@ -31,6 +36,10 @@ fn attributes() -> Attributes {
         expires: Some(String::new()),
         user: vec![("b".into(), "ü".into()), ("a".into(), String::new())],
         origin: Some("where it comes from".into()),
+        tags: vec![("k".into(), String::new()), ("l".into(), "v".into())],
+        storage_class: Some("GLACIER".into()),
+        checksum: Checksum::parse(Algorithm::Sha1, "AAAAAAAAAAAAAAAAAAAAAAAAAAA=-7"),
+        redirect: Some("/x".into()),
         ..Default::default()
     }
 }
@@ -54,6 +63,18 @@ fn scripts_find_their_fields() {
     assert_eq!(&value[100..104], &2_u32.to_le_bytes(), "chunks");
     assert_eq!(&value[104..108], &65_472_u32.to_le_bytes(), "last");
     assert_eq!(&value[108..112], &7_u32.to_le_bytes(), "manifest");
+}
+
+#[test]
+fn flags_survive_and_scripts_know_their_bits() {
+    let value = record(100, &attributes(), &[7; 100]);
+    let mut head = Head::decode(&value).expect("a good record");
+    head.layout = Layout::of_parts(1 << 40, 70_000);
+    head.etag = ETag::Parts { digest: [3; 16], count: 10_000 };
+    (head.versioned, head.delete_marker) = (true, true);
+    let bytes = head.encode();
+    assert_eq!(Head::decode(&bytes), Ok(head));
+    assert_eq!(bytes[4], 2 | 4 | 8 | 16, "tag of parts, in parts, versioned, delete marker");
 }
 
 #[test]

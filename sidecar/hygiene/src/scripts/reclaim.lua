@@ -19,23 +19,27 @@ if redis.call('EXISTS', parts) == 1 then return {'NAMED', 'a part list'} end
 local head = redis.call('GETRANGE', manifest, 0, 47)
 if #head == 48 then
   local bucket_len, name_len = struct.unpack('<I2I2', string.sub(head, 41, 44))
-  local text = redis.call('GETRANGE', manifest, 48, 47 + bucket_len + name_len)
-  local bucket, name = string.sub(text, 1, bucket_len), string.sub(text, bucket_len + 1)
-  if redis.call('GETRANGE', 'o:{' .. tag .. '}:' .. bucket .. '/' .. name, 8, 23) == id then
-    return {'NAMED', 'its record'}
+  local part = math.floor(struct.unpack('<I4', string.sub(head, 5, 8)) / 2) % 2 == 1
+  local text = redis.call('GETRANGE', manifest, 48, 47 + bucket_len + name_len + (part and 16 or 0))
+  local object = string.sub(text, 1, bucket_len) .. '/' .. string.sub(text, bucket_len + 1, bucket_len + name_len)
+  -- A part is named by the generation of its upload, which becomes that of the object.
+  if part then
+    id = string.sub(text, bucket_len + name_len + 1)
+    hex = string.gsub(id, '.', function(c) return string.format('%02x', string.byte(c)) end)
+    if redis.call('EXISTS', 'u:{' .. tag .. '}:' .. hex) == 1 then return {'NAMED', 'an open upload'} end
   end
-  -- Versions and multipart uploads of this bucket may name it in ways that this script cannot read.
-  if redis.call('EXISTS', 'v:{' .. tag .. '}:' .. bucket) == 1 then return {'NAMED', 'a version'} end
+  if redis.call('GETRANGE', 'o:{' .. tag .. '}:' .. object, 8, 23) == id then return {'NAMED', 'its record'} end
+  if redis.call('EXISTS', 'h:{' .. tag .. '}:' .. hex .. ':' .. object) == 1 then return {'NAMED', 'a version'} end
 else
   -- Nothing says whose it is: no record of the whole slot may name it.
   local count = redis.call('CLUSTER', 'COUNTKEYSINSLOT', ARGV[4])
   if count > 50000 then return {'NAMED', 'a slot too full to search'} end
-  local prefix = 'o:{' .. tag .. '}:'
   for _, key in ipairs(redis.call('CLUSTER', 'GETKEYSINSLOT', ARGV[4], count)) do
-    if string.sub(key, 1, #prefix) == prefix and redis.call('GETRANGE', key, 8, 23) == id then
+    local family = string.sub(key, 1, 2)
+    if (family == 'o:' or family == 'h:') and redis.call('GETRANGE', key, 8, 23) == id then
       return {'NAMED', 'a record'}
     end
-    if string.sub(key, 1, 2) == 'u:' then return {'NAMED', 'a multipart upload, perhaps'} end
+    if family == 'u:' or family == 'm:' then return {'NAMED', 'parts, perhaps'} end
   end
 end
 local keys, bytes = 0, 0

@@ -22,8 +22,8 @@ use crate::{EngineAddress, EngineAuth, ErrorKind, StoreError, engine::errors, sc
 const HEADER_READ_BYTES: usize = 32;
 /// Reads of small replies.
 const REPLY_READ_BYTES: usize = 4096;
-/// Largest value we ask for: a record, a manifest of 5 GiB, a chunk. More is not ours.
-const VALUE_BYTES_MAX: usize = 1 << 20;
+/// Largest value we ask for: a record, a chunk, the part list of 64 GiB. More is not ours.
+const VALUE_BYTES_MAX: usize = 4 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Lane {
@@ -74,7 +74,7 @@ impl Lane {
             hello.command(&[b"AUTH", auth.user.as_bytes(), auth.password.as_bytes()]);
         }
         hello.command(&[b"CLIENT", b"SETNAME", b"blobstore-lane"]);
-        for script in [&*scripts::RESERVE, &*scripts::COMMIT] {
+        for script in scripts::of_lanes() {
             hello.command(&[b"SCRIPT", b"LOAD", script.text.as_bytes()]);
         }
         let prepared = hello.replies;

@@ -11,7 +11,7 @@ use blobstore_sidecar_core::{
     chunk::{CHUNK_BYTES, Layout},
     key,
     ledger::Family,
-    manifest::{Manifest, manifest_len},
+    manifest::Manifest,
 };
 use bytes::Bytes;
 use futures::Stream;
@@ -36,12 +36,12 @@ const LINGER: Duration = Duration::from_millis(20);
 const CHUNKS_IN_A_ROW: u32 = 16;
 
 /// A large body whose chunks are all in the engine.
-pub(super) struct Large {
-    layout: Layout,
-    crcs: Vec<u64>,
+pub(crate) struct Large {
+    pub(crate) layout: Layout,
+    pub(crate) crcs: Vec<u64>,
     tail: Vec<Bytes>,
     tail_crc64: u64,
-    sums: Sums,
+    pub(crate) sums: Sums,
 }
 
 /// A chunk on its way.
@@ -64,7 +64,7 @@ struct Sender {
 
 impl Upload {
     /// Streams the body into the engine. Nothing is visible yet.
-    pub(super) async fn stream<S, E>(
+    pub(crate) async fn stream<S, E>(
         &mut self,
         first: Piece,
         intake: &mut Intake<'_, S>,
@@ -77,7 +77,9 @@ impl Upload {
         self.reserve(u64::from(first.len)).await?;
         self.inner.crash_at(CrashPoint::Reserved)?;
         let mut sender = Sender { renewed: Some(Instant::now()), ..Sender::default() };
-        self.write_manifest(&mut sender).await?;
+        if first.len > 0 {
+            self.write_manifest(&mut sender).await?;
+        }
         self.inner.crash_at(CrashPoint::ManifestWritten)?;
         let mut crcs = Vec::new();
         let mut piece = first;
@@ -93,7 +95,11 @@ impl Upload {
             self.renew_if_due(&mut sender, intake.total).await?;
             piece = self.gather(&mut sender, intake).await?;
         }
-        let layout = Layout::of(intake.total).ok_or_else(errors::garbage)?;
+        let layout = match self.part {
+            Some(_) => Layout::of_part(intake.total),
+            None => Layout::of(intake.total),
+        };
+        let layout = layout.ok_or_else(errors::garbage)?;
         let (mut tail, mut tail_crc64) = (Vec::new(), 0);
         if piece.len > 0 {
             let (chunk, rest) = split_frames(piece.frames, piece.len - layout.tail);
@@ -108,7 +114,7 @@ impl Upload {
         self.settle(&mut sender, 0).await?;
         self.let_go(&mut sender);
         self.inner.crash_at(CrashPoint::ChunksWritten)?;
-        let sums = self.sums(intake.crc64, intake.md5())?;
+        let sums = self.sums(intake)?;
         Ok(Large { layout, crcs, tail, tail_crc64, sums })
     }
 
@@ -125,6 +131,7 @@ impl Upload {
             tail_crc64: large.tail_crc64,
             first_crc64: large.crcs.first().copied().unwrap_or(0),
             manifest_len,
+            expires_ms: self.request.expires_ms,
         };
         let (head, record) = record_frames(generation, &body, &self.headers, large.tail.clone());
         let (staged, manifest_key) = (key::staged(tag, generation), key::manifest(tag, generation));
@@ -159,17 +166,18 @@ impl Upload {
         Err(errors::garbage())
     }
 
-    fn account_manifest(&self, key_len: usize, len: u32) {
+    pub(crate) fn account_manifest(&self, key_len: usize, len: u32) {
         let before = self.guard.state.manifest.swap(len, Ordering::AcqRel);
         self.inner.ledger.string_removed(Family::Manifest, key_len, before as usize);
         self.inner.ledger.string_added(Family::Manifest, key_len, len as usize);
     }
 
-    fn manifest(&self, crcs: Option<Vec<u64>>) -> Manifest {
+    pub(crate) fn manifest(&self, crcs: Option<Vec<u64>>) -> Manifest {
         Manifest {
             generation: self.guard.entry.generation,
             bucket: self.target.bucket.as_str().into(),
             name: self.target.name.as_str().into(),
+            upload: self.part.map(|part| part.upload),
             declared_len: self.request.declared_len,
             crcs,
         }
@@ -182,6 +190,7 @@ impl Upload {
         let ttl = self.inner.options.timing.journal_ttl.as_millis().to_string();
         let tag = self.target.tag;
         let (journal, sums, record) = (key::journal(tag), key::sums(tag), self.target.record());
+        let replaces = self.part.map(|part| part.replaces.to_string()).unwrap_or_default();
         let so_far = self.guard.state.manifest.load(Ordering::Acquire) > 0;
         for attempt in 0.. {
             let entry = &self.guard.entry;
@@ -190,7 +199,7 @@ impl Upload {
             let epoch = self.bucket.epoch.to_string();
             let reserved = entry.reserved.to_string();
             let quota: &[u8] = if self.bucket.quota_bytes.is_some() { b"1" } else { b"0" };
-            let args: [&[u8]; 9] = [
+            let args: [&[u8]; 10] = [
                 member.as_bytes(),
                 before.as_bytes(),
                 behind.as_bytes(),
@@ -200,6 +209,7 @@ impl Upload {
                 wanted.as_bytes(),
                 quota,
                 reserved.as_bytes(),
+                replaces.as_bytes(),
             ];
             let keys = [journal.as_str(), sums.as_str(), record.as_str()];
             let answer: Vec<String> = self.inner.meta.script(&scripts::RESERVE, &keys, &args).await?;
@@ -238,7 +248,7 @@ impl Upload {
     async fn write_manifest(&mut self, sender: &mut Sender) -> Result<(), StoreError> {
         let manifest = self.manifest(None).encode();
         let key = key::manifest(self.target.tag, self.guard.entry.generation);
-        let len = manifest_len(self.target.bucket.as_str(), self.target.name.as_str(), 0);
+        let len = manifest.len();
         let mut out = Outgoing::default();
         out.set(&key, &[Bytes::from(manifest)], None);
         let lane = self.lane(sender).await?;

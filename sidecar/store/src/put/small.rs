@@ -29,12 +29,7 @@ pub(crate) type Done = (Head, Option<Box<Head>>);
 impl Upload {
     /// `MULTI; SET staged; commit; EXEC`.
     pub(super) async fn put_inline(&mut self, piece: Piece, sums: Sums) -> Result<Done, StoreError> {
-        let layout = Layout {
-            chunk_bytes: blobstore_sidecar_core::chunk::CHUNK_BYTES,
-            chunks: 0,
-            last: 0,
-            tail: piece.len,
-        };
+        let layout = Layout::inline(piece.len);
         let body = Body {
             layout,
             etag: self.etag(sums),
@@ -42,6 +37,7 @@ impl Upload {
             tail_crc64: sums.crc64,
             first_crc64: 0,
             manifest_len: 0,
+            expires_ms: self.request.expires_ms,
         };
         let generation = self.guard.entry.generation;
         let (head, record) = record_frames(generation, &body, &self.headers, piece.frames);
@@ -83,12 +79,15 @@ impl Upload {
             generation,
             bucket: bucket.into(),
             name: name.into(),
+            upload: None,
             declared_len: Some(u64::from(len)),
             crcs: Some(vec![first_crc64]),
         };
         let manifest_len = u32::try_from(manifest_len(bucket, name, 1)).unwrap_or(u32::MAX);
         let etag = self.etag(sums);
-        let body = Body { layout, etag, crc64: sums.crc64, tail_crc64, first_crc64, manifest_len };
+        let expires_ms = self.request.expires_ms;
+        let body =
+            Body { layout, etag, crc64: sums.crc64, tail_crc64, first_crc64, manifest_len, expires_ms };
         let (head, record) = record_frames(generation, &body, &self.headers, tail);
         let parts = Parts { manifest: [Bytes::from(manifest.encode())], chunk, record };
         self.guard.arm();
@@ -139,7 +138,7 @@ impl Upload {
         ledger.string_added(Family::Manifest, manifest.len(), head.manifest_len as usize);
     }
 
-    pub(super) fn commit<'a>(
+    pub(crate) fn commit<'a>(
         &'a self,
         head: &Head,
         entry: Option<&'a JournalEntry>,
@@ -153,6 +152,7 @@ impl Upload {
             want: self.want,
             bucket: &self.bucket,
             chunk0,
+            parts: None,
         }
     }
 
@@ -180,14 +180,30 @@ impl Upload {
 
     /// Sends one pipeline that ends in a commit and reads all replies. Between the two a record must not enter the
     /// cache; a lost reply is resolved.
-    pub(super) async fn exchange(
+    pub(crate) async fn exchange(
+        &mut self,
+        build: impl Fn(&Self, &mut Outgoing),
+        payload: u64,
+    ) -> Result<Vec<Reply>, StoreError> {
+        self.inner.cache.invalidate_record(&self.target.cache_key);
+        match self.converse(build, payload).await {
+            Ok(replies) => Ok(replies),
+            // Anything else was said before something was sent.
+            Err(error) if matches!(error.kind, ErrorKind::EngineDown | ErrorKind::Protocol) => {
+                self.lost(error).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends one pipeline and reads all replies. While it runs the upload can be stopped by stopping its lane.
+    pub(crate) async fn converse(
         &mut self,
         build: impl Fn(&Self, &mut Outgoing),
         payload: u64,
     ) -> Result<Vec<Reply>, StoreError> {
         self.still_owner()?;
         let inner = Arc::clone(&self.inner);
-        inner.cache.invalidate_record(&self.target.cache_key);
         let mut lane = inner.write_lanes.take().await?;
         self.guard.state.client_id.store(lane.client_id(), Ordering::Release);
         let sending = Sending::new(&inner.ledger, payload);
@@ -199,14 +215,10 @@ impl Upload {
             };
         }
         drop(sending);
-        match replies {
-            Ok(replies) => {
-                self.guard.state.client_id.store(0, Ordering::Release);
-                self.admission.stored(&inner.memory, payload);
-                Ok(replies)
-            }
-            Err(error) => self.lost(error).await,
-        }
+        let replies = replies?;
+        self.guard.state.client_id.store(0, Ordering::Release);
+        self.admission.stored(&inner.memory, payload);
+        Ok(replies)
     }
 
     /// The lane broke: did the commit happen?

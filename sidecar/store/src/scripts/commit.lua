@@ -1,8 +1,20 @@
 #!lua flags=allow-oom
 -- Makes a staged record the object. Every check comes before the first effect.
--- KEYS staged, record, names, sums, journal, pending free[, chunk 0]
+-- KEYS staged, record, names, sums, journal, pending free[, chunk 0 | multipart upload, open uploads]
 -- ARGV 1 journal entry or '', 2 bucket, 3 name, 4 size, 5 epoch, 6 '1' with a quota, 7 reserved bytes,
---      8 'any', 'absent' or the generation that must be there, 9 length of chunk 0
+--      8 'any', 'absent' or the generation that must be there, 9 length of chunk 0,
+--      [10 revision of the multipart upload, 11 member of open uploads, 12... entries of parts left out]
+local function doom(head)
+  local flags = struct.unpack('<I4', string.sub(head, 5, 8))
+  local size = struct.unpack('<I8', string.sub(head, 25, 32))
+  local chunks, last, manifest = struct.unpack('<I4I4I4', string.sub(head, 101, 112))
+  if chunks == 0 then return end
+  local id = string.gsub(string.sub(head, 9, 24), '.', function(c) return string.format('%02x', string.byte(c)) end)
+  local entry = string.format('%s:%.0f:%.0f:%.0f', id, chunks, last, manifest)
+  if math.floor(flags / 4) % 2 == 1 then entry = entry .. string.format(':%.0f', size) end
+  local now = redis.call('TIME')
+  redis.call('ZADD', KEYS[6], now[1] * 1000 + math.floor(now[2] / 1000), entry)
+end
 local function refuse(why, detail)
   redis.call('UNLINK', KEYS[1])
   return {why, detail or ''}
@@ -12,7 +24,15 @@ local bucket, size, reserved = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[7])
 local sealed = redis.call('HGET', KEYS[4], 'x:' .. bucket)
 if sealed and tonumber(sealed) >= tonumber(ARGV[5]) then return refuse('SEALED') end
 if ARGV[1] ~= '' and not redis.call('ZSCORE', KEYS[5], ARGV[1]) then return refuse('SWEPT') end
-if KEYS[7] and redis.call('STRLEN', KEYS[7]) ~= tonumber(ARGV[9]) then return refuse('MISSING') end
+local parts = ARGV[10]
+if parts then
+  local state = redis.call('HMGET', KEYS[7], 'meta', 'closed', 'rev', 'bytes')
+  if not state[1] or state[2] then return refuse('SWEPT') end
+  if (state[3] or '0') ~= parts then return refuse('PARTS') end
+  reserved = tonumber(state[4] or 0)
+elseif KEYS[7] and redis.call('STRLEN', KEYS[7]) ~= tonumber(ARGV[9]) then
+  return refuse('MISSING')
+end
 local head = redis.call('GETRANGE', KEYS[2], 0, 127)
 local old = 0
 if #head == 128 then old = struct.unpack('<I8', string.sub(head, 25, 32)) end
@@ -37,13 +57,11 @@ if ARGV[1] ~= '' then redis.call('ZREM', KEYS[5], ARGV[1]) end
 if reserved > 0 and redis.call('HINCRBY', KEYS[4], 'r:' .. bucket, string.format('%.0f', -reserved)) <= 0 then
   redis.call('HDEL', KEYS[4], 'r:' .. bucket)
 end
-if #head == 128 then
-  local chunks, last, manifest = struct.unpack('<I4I4I4', string.sub(head, 101, 112))
-  if chunks > 0 then
-    local id = string.gsub(string.sub(head, 9, 24), '.', function(c) return string.format('%02x', string.byte(c)) end)
-    local now = redis.call('TIME')
-    local entry = string.format('%s:%.0f:%.0f:%.0f', id, chunks, last, manifest)
-    redis.call('ZADD', KEYS[6], now[1] * 1000 + math.floor(now[2] / 1000), entry)
-  end
+if #head == 128 then doom(head) end
+if parts then
+  redis.call('UNLINK', KEYS[7])
+  redis.call('ZREM', KEYS[8], ARGV[11])
+  local now = redis.call('TIME')
+  for i = 12, #ARGV do redis.call('ZADD', KEYS[6], now[1] * 1000 + math.floor(now[2] / 1000), ARGV[i]) end
 end
 return {'OK', head}

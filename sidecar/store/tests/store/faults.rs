@@ -23,7 +23,7 @@ async fn a_store_that_stops_at_any_step_is_cleaned_up_by_the_next() {
     let old = payload(1_500_000, 1);
     bench.put("a", old.clone()).await;
     let mut keys = bench.engine.keys().await.len();
-    for (seed, crash) in (2..).zip(CrashPoint::ALL) {
+    for (seed, crash) in (2..).zip(CrashPoint::OF_PUT) {
         let mut options = short_lived();
         options.crash = Some(crash);
         let crashing =

@@ -6,4 +6,6 @@ mod faults;
 mod following;
 mod lists;
 mod load;
+mod multipart;
+mod multipart_ends;
 mod objects;

@@ -1,0 +1,136 @@
+//! What the store is told at its start: where the engine is, limits, times, and where a test lets it stop.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use blobstore_sidecar_api::config::{CacheConfig, LimitsConfig, SidecarConfig};
+
+use crate::{NoPeers, Peers, multipart::PART_BYTES_MIN};
+
+/// Where the pod's engine listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineAddress {
+    Unix(PathBuf),
+    Tcp { host: String, port: u16 },
+}
+
+/// Engine user and password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EngineAuth {
+    pub user: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for EngineAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineAuth").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Everything the store needs to know at start.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    pub auth: Option<EngineAuth>,
+    /// Partitions of the store, 1 to 256.
+    pub partitions: u32,
+    /// True: evict the coldest objects from 90 % of the engine's `maxmemory`. False: refuse.
+    pub evict: bool,
+    pub cache: CacheConfig,
+    pub limits: LimitsConfig,
+    pub timing: StoreTiming,
+    /// How to reach the home partition of a bucket on another shard.
+    pub peers: Arc<dyn Peers>,
+    /// Smallest part of a multipart upload but the last; 0 takes any.
+    pub part_bytes_min: u64,
+    /// Where to die, for tests of what a crash leaves behind. `None` in production.
+    pub crash: Option<CrashPoint>,
+}
+
+/// Steps of an upload at which a test may let the store stop, as if the process had been killed there: nothing is
+/// cleaned up by the one who stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashPoint {
+    Reserved,
+    ManifestWritten,
+    ChunksWritten,
+    RecordStaged,
+    Committed,
+    HalfFreed,
+    /// Multipart: a part's chunks are there, its upload does not know it.
+    PartStored,
+    /// Multipart: the list of parts was found good.
+    PartsChecked,
+    /// Multipart: part list and record are there, the commit is not.
+    PartListWritten,
+}
+
+impl CrashPoint {
+    /// Those of a plain upload.
+    pub const OF_PUT: [Self; 6] = [
+        Self::Reserved,
+        Self::ManifestWritten,
+        Self::ChunksWritten,
+        Self::RecordStaged,
+        Self::Committed,
+        Self::HalfFreed,
+    ];
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            auth: None,
+            partitions: blobstore_sidecar_core::partition::PARTITIONS_MAX,
+            evict: false,
+            cache: CacheConfig::default(),
+            limits: LimitsConfig::default(),
+            timing: StoreTiming::default(),
+            peers: Arc::new(NoPeers),
+            part_bytes_min: PART_BYTES_MIN,
+            crash: None,
+        }
+    }
+}
+
+impl StoreOptions {
+    /// The options that the resource's document asks for.
+    pub fn from_config(config: &SidecarConfig, auth: Option<EngineAuth>, peers: Arc<dyn Peers>) -> Self {
+        Self {
+            auth,
+            partitions: config.partitions,
+            evict: config.evict,
+            cache: config.cache.clone(),
+            limits: config.limits.clone(),
+            timing: StoreTiming::default(),
+            peers,
+            part_bytes_min: PART_BYTES_MIN,
+            crash: None,
+        }
+    }
+}
+
+/// Times of the store's own machinery; tests scale them down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreTiming {
+    /// An upload that has not renewed its journal entry for this long is swept.
+    pub journal_ttl: Duration,
+    /// Pause between two passes of the sweeper.
+    pub sweep_every: Duration,
+    /// A multipart upload without a new part for this long is swept.
+    pub upload_ttl: Duration,
+    /// Readers that delay a free for longer are cut.
+    pub reader_grace: Duration,
+    /// One command, or one chunk, of the engine.
+    pub engine_timeout: Duration,
+}
+
+impl Default for StoreTiming {
+    fn default() -> Self {
+        Self {
+            journal_ttl: Duration::from_secs(120),
+            sweep_every: Duration::from_secs(10),
+            upload_ttl: Duration::from_secs(7 * 24 * 3600),
+            reader_grace: Duration::from_secs(60),
+            engine_timeout: Duration::from_secs(5),
+        }
+    }
+}
