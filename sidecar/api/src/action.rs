@@ -12,7 +12,8 @@ pub mod name {
     pub const FORGET: &str = "forget";
     /// Candidate only. Params: reason. Writes itself into the record and takes over.
     pub const PROMOTE: &str = "promote";
-    /// Primary only. Params: to (pod, optional). Stops serving and lets an in-sync replica take over.
+    /// Primary only. Params: to (pod, optional). Stops serving and lets an in-sync replica take over: that of pod `to`,
+    /// if it is in sync and answers within half a second.
     pub const HAND_OVER: &str = "hand-over";
     /// Soft rungs of the remediation ladder.
     pub const TRIM: &str = "trim";

@@ -73,7 +73,10 @@ impl Actor {
         let changes = self.shared.published.subscribe();
         match action {
             name::PROMOTE => self.feed(Event::Promote { relinquished: None }),
-            name::HAND_OVER => self.feed(Event::HandOver { leaving: false }),
+            name::HAND_OVER => {
+                let to = request.params.get("to").cloned();
+                self.feed(Event::HandOver { leaving: false, to });
+            }
             _ => {}
         }
         let engine = self.observed.as_ref().map(|observed| observed.engine.clone());

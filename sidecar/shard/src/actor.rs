@@ -341,7 +341,7 @@ impl Actor {
                 run_id: self.machine.engine().map(|engine| engine.member.run_id.clone()),
                 epoch: self.machine.record().map_or(0, |record| record.epoch),
                 serving: self.machine.snapshot().tenure,
-                relinquished: self.machine.relinquished(),
+                relinquished: self.machine.announced(self.shared.now()),
             }),
             PeerRequest::Join { member } => {
                 self.feed(Event::Join(member));
@@ -360,7 +360,7 @@ impl Actor {
 
     /// Before the pod stops: serve no more, wait for a successor if there can be one.
     fn hand_over(&mut self, answer: oneshot::Sender<()>, within: Duration) {
-        self.feed(Event::HandOver { leaving: true });
+        self.feed(Event::HandOver { leaving: true, to: None });
         let now = Instant::now();
         self.handing.push_back(Handing { answer, deadline: now + within, since: now });
     }

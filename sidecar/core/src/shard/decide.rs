@@ -45,6 +45,8 @@ pub(crate) struct Watch {
     pub(crate) nudges: usize,
     pub(crate) relinquished_at: Option<Millis>,
     pub(crate) handing_since: Millis,
+    /// The pod that should take over.
+    pub(crate) wished: Option<String>,
 }
 
 impl Watch {

@@ -88,7 +88,7 @@ impl Machine {
             Event::Probe(probe) => self.on_probe(probe, now),
             Event::Join(member) => self.on_join(member, now),
             Event::Promote { relinquished } => self.watch.asked = Some((relinquished, now)),
-            Event::HandOver { leaving } => self.on_hand_over(leaving, now),
+            Event::HandOver { leaving, to } => self.on_hand_over(leaving, to, now),
             Event::Tick => {}
         }
         self.check_deposed(&mut out);
@@ -115,6 +115,11 @@ impl Machine {
     /// Highest epoch at which this member served and never will again.
     pub fn relinquished(&self) -> Option<u64> {
         self.relinquished
+    }
+
+    /// The same for the other members: they hear of it once the wished successor has had its turn.
+    pub fn announced(&self, now: Millis) -> Option<u64> {
+        self.relinquished.filter(|_| self.wished(now).is_none())
     }
 
     pub fn leaving(&self) -> bool {

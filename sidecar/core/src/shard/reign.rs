@@ -15,6 +15,8 @@ const WINDOW_SLACK: Millis = 100;
 const RETRY_AFTER: Millis = 200;
 /// Between two requests to take over: the candidates' answer takes a few milliseconds.
 const NUDGE_EVERY: Millis = 250;
+/// The wished successor alone is asked for this long: twice. Then anyone who is in sync may take over.
+const WISHED_FOR: Millis = 500;
 /// After this long without a successor, the owner that gave up takes its shard back.
 pub(crate) const TAKE_BACK_AFTER: Millis = 5_000;
 
@@ -118,7 +120,7 @@ impl Machine {
         };
     }
 
-    pub(crate) fn on_hand_over(&mut self, leaving: bool, now: Millis) {
+    pub(crate) fn on_hand_over(&mut self, leaving: bool, to: Option<String>, now: Millis) {
         self.leaving |= leaving;
         let candidates = self.candidates();
         let view = self.snapshot.view;
@@ -127,7 +129,15 @@ impl Machine {
             // The view grows with this step: only a round that starts afterwards closes the books.
             reign.step = Step::HandingOver { view: view + 1, offset: None };
             self.watch.handing_since = now;
+            self.watch.wished = to;
         }
+    }
+
+    /// The member that alone is asked to take over now.
+    pub(crate) fn wished(&self, now: Millis) -> Option<Member> {
+        let wish = self.watch.wished.as_ref()?;
+        let over = self.watch.relinquished_at.is_some_and(|since| now >= since + WISHED_FOR);
+        self.candidates().into_iter().find(|member| !over && member.pod == *wish)
     }
 
     /// Members of the set in other pods, lowest ordinal first.
@@ -186,6 +196,7 @@ impl Machine {
         if candidates.is_empty() {
             // The last candidate left the set: there is nobody to hand over to.
             self.set_step(Step::Serving);
+            self.watch.wished = None;
             return;
         }
         let offset = offset.or_else(|| self.acks.offset_since(view));
@@ -199,7 +210,7 @@ impl Machine {
         self.keep_members(now, out);
     }
 
-    /// Asks the candidates in turn to take over what we gave up.
+    /// Asks the wished successor, then the candidates in turn, to take over what we gave up.
     pub(crate) fn nudge(&mut self, now: Millis, out: &mut Vec<Effect>) {
         let candidates = self.candidates();
         let epoch = self.record().map(|record| record.epoch);
@@ -209,9 +220,12 @@ impl Machine {
         }
         self.watch.relinquished_at.get_or_insert(now);
         self.watch.nudge_not_before = now + NUDGE_EVERY;
-        let turn = self.watch.nudges % candidates.len();
-        self.watch.nudges += 1;
-        out.push(Effect::Nudge { to: candidates[turn].clone(), relinquished });
+        let to = self.wished(now).unwrap_or_else(|| {
+            let turn = self.watch.nudges % candidates.len();
+            self.watch.nudges += 1;
+            candidates[turn].clone()
+        });
+        out.push(Effect::Nudge { to, relinquished });
     }
 
     pub(crate) fn order(&mut self, command: Command, out: &mut Vec<Effect>) -> u64 {

@@ -171,9 +171,10 @@ pub enum Event {
     Promote {
         relinquished: Option<u64>,
     },
-    /// `leaving`: the pod is about to stop.
+    /// `leaving`: the pod is about to stop. `to`: the pod that should take over, if it is in sync; it is asked first.
     HandOver {
         leaving: bool,
+        to: Option<String>,
     },
     Tick,
 }

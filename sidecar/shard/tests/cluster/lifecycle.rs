@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use blobstore_sidecar_api::{config::Persistence, record::Release, topology::ShardState};
+use blobstore_sidecar_api::{
+    action::{ActionRequest, ActionState, name},
+    config::Persistence,
+    record::Release,
+    topology::ShardState,
+};
 use blobstore_sidecar_runtime::authority::Owner;
 use blobstore_sidecar_shard::Register;
 use redis::AsyncCommands;
@@ -22,6 +27,29 @@ async fn three_members_form_a_shard_and_know_the_owner() {
     };
     assert_eq!(address, wanted);
     shard.until_state(1, ShardState::InSync).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hand_over_goes_to_the_pod_that_was_wished() {
+    let shard = Shard::formed(3, Persistence::None).await;
+    let mut primary = 0;
+    // Each time to the one that would not come first by itself.
+    for (turn, wished) in [2, 1, 2].into_iter().enumerate() {
+        shard.until("all in sync", |shard| shard.register.peek().record.in_sync.len() == 3).await;
+        let members = shard.register.peek().record.in_sync;
+        let pod =
+            members.into_iter().map(|member| member.pod).find(|pod| pod.ends_with(&format!("-{wished}")));
+        let pod = pod.expect("a member");
+        let request = ActionRequest {
+            id: format!("wish-{turn}"),
+            expected_epoch: Some(shard.register.peek().record.epoch),
+            params: [("to".to_owned(), pod)].into(),
+        };
+        let asked = shard.members[primary].handle().act(name::HAND_OVER, request).await;
+        assert_eq!(asked.expect("an action of the shard").state, ActionState::Done);
+        primary = shard.until_serving(Some(primary)).await;
+        assert_eq!(primary, wished, "{}", shard.story().await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

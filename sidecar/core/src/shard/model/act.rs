@@ -322,7 +322,7 @@ impl World {
         let status = self.nodes[to].machine.as_ref().filter(|_| answers).map(|machine| ProbeStatus {
             run_id: machine.engine().map(|engine| engine.member.run_id.clone()),
             serving: machine.snapshot().tenure,
-            relinquished: machine.relinquished(),
+            relinquished: machine.announced(self.now),
         });
         let probe = Probe { run_id: primary.run_id, epoch, status };
         self.flights.push(Flight::ToMachine { to: index, process, event: Event::Probe(probe) });

@@ -93,7 +93,11 @@ impl World {
                 self.tell(format!("{index} API away"));
                 self.nodes[index].api_away = true;
             }
-            6 | 7 => self.feed(index, Event::HandOver { leaving: false })?,
+            6 => self.feed(index, Event::HandOver { leaving: false, to: None })?,
+            7 => {
+                let to = Some(format!("s-{other}"));
+                self.feed(index, Event::HandOver { leaving: false, to })?;
+            }
             8 => self.feed(index, Event::Promote { relinquished: None })?,
             _ => {
                 self.tell(format!("{index} long pause of all"));
