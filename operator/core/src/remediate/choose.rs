@@ -26,9 +26,13 @@ pub(super) fn choose(
     let before = status.plan.take();
     let confirmed =
         findings::ordered(observed).into_iter().filter(|(_, verdict)| findings::confirmed(verdict));
+    let mut candidates: Vec<(&PodSeen, &Verdict, Rung)> = confirmed
+        .filter_map(|(pod, verdict)| Some((pod, verdict, rung(store, observed, status, pod, verdict, now)?)))
+        .collect();
+    // A primary hands over to a replica that is well: else both are restarted as primaries, with two failovers.
+    candidates.sort_by_key(|(.., rung)| *rung == Rung::FailoverAndRestart);
     let mut first_held = None;
-    for (pod, verdict) in confirmed {
-        let Some(rung) = rung(store, observed, status, pod, verdict, now) else { continue };
+    for (pod, verdict, rung) in candidates {
         let remedy = remedy(store, pod, verdict, rung, now);
         let held = held(store, observed, calm, status, &remedy, now);
         let planned = PlannedRemedy {

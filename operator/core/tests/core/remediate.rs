@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use blobstore_operator_api::spec::Rung;
 use blobstore_operator_api::status::{BreakerState, RemediationStatus};
 use blobstore_operator_core::action::Action;
 use blobstore_operator_core::observed::{Observed, Seen};
@@ -140,6 +141,17 @@ fn a_primary_fails_over_and_is_restarted() {
     line.look(120);
     let held = line.status.plan.as_ref().and_then(|plan| plan.held.clone());
     assert_eq!(held, None, "a replica's restart is not in this ladder");
+}
+
+#[test]
+fn replica_is_restarted_before_its_primary_hands_over_to_it() {
+    let mut line = Line::new("hygiene: {mode: Auto}");
+    // The primary is worse off, and still the replica comes first.
+    line.reports("media-0-0", 0, vec![verdict(VerdictClass::Fragmented, 200, -60)]);
+    line.reports("media-0-1", 0, vec![verdict(VerdictClass::Fragmented, 100, -60)]);
+    assert!(line.look(0).is_none(), "a restart is the roll's");
+    let current = line.status.current.as_ref().expect("a remedy");
+    assert_eq!((current.rung, current.pod.as_str()), (Rung::RestartReplica, "media-0-1"));
 }
 
 #[test]
