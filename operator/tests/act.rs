@@ -78,6 +78,22 @@ async fn another_pod_of_the_same_name_is_left_alone() {
 }
 
 #[tokio::test]
+async fn pod_without_a_node_is_removed_at_once_and_no_other_of_its_name() {
+    let remove = |uid: &str| Action::Remove {
+        pod: "cart-0-1".to_owned(),
+        uid: uid.to_owned(),
+        why: "its node is gone".to_owned(),
+    };
+    let api = api();
+    assert!(deferred(&carry_out(&api, remove("p-0")).await));
+    api.take_writes();
+    assert_eq!(carry_out(&api, remove("p-1")).await, Ok(Done::Accepted));
+    let writes = api.take_writes();
+    assert_eq!((writes[0].verb.as_str(), &writes[0].body["gracePeriodSeconds"]), ("delete", &json!(0)));
+    assert!(api.get(POD).is_none());
+}
+
+#[tokio::test]
 async fn record_that_changed_since_it_was_read_is_not_overwritten() {
     let api = api();
     let seen = api.get(LEASE).expect("a lease")["metadata"]["resourceVersion"].clone();

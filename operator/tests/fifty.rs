@@ -106,6 +106,8 @@ impl World {
         let requests = api.listen(listener, MANAGED_FIELDS_BYTES);
         let crd = serde_json::to_value(blob_store_crd()).expect("the CRD");
         api.put("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/blobstores.cachehygiene.io", crd);
+        let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        api.put("/api/v1/nodes/node-1", json!({"apiVersion": "v1", "kind": "Node", "status": ready}));
         for index in 0..STORES {
             api.put(&store_path(index), store(index));
         }
@@ -214,5 +216,24 @@ async fn nothing_is_overlooked(world: &World) {
     world.until("a silent sidecar is told", degraded).await;
     world.fleet.silence("store-8-0-1", false);
     world.until("it answers again", |world| !degraded(world)).await;
+    pod_of_a_node_that_is_gone_is_replaced(world).await;
     assert_eq!(world.ready(), STORES as usize);
+}
+
+/// Its deletion was asked for, and no kubelet is left to end it: the operator removes it, and the set makes another.
+async fn pod_of_a_node_that_is_gone_is_replaced(world: &World) {
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/store-9-0-1");
+    world.fleet.silence("store-9-0-1", true);
+    world.api.edit(&path, |pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        pod["spec"]["nodeName"] = json!("node-gone");
+        pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False"}]);
+    });
+    let replaced = |world: &World| {
+        world.api.get(&path).is_some_and(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+    };
+    world.until("the pod is replaced", replaced).await;
+    let store_ready =
+        |world: &World| world.api.get(&store_path(9)).expect("the store")["status"]["ready"] == "2/2";
+    world.until("the store has both copies again", store_ready).await;
 }

@@ -153,7 +153,7 @@ fn remedies(
     plan: &mut Plan,
     now: Timestamp,
 ) {
-    if observed.holds_breath(now) {
+    if observed.holds_breath(now) && old.remediation.is_some() {
         // A look that was missed is no reason to change one's mind, and none to act.
         plan.remediation.clone_from(&old.remediation);
         return;
