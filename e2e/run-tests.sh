@@ -56,7 +56,7 @@ end_to_end() {
 }
 
 # One program per subject; the cluster's own tests come first: what they find explains the others.
-PROGRAMS=(cluster faults admission causes store hygiene failover roll shards release)
+PROGRAMS=(cluster faults admission causes store hygiene ladder failover roll shards release)
 
 e2e_suite() {
     suite "$1" cargo test --ignore-rust-version --locked --no-fail-fast -p blobstore-e2e "${PROGRAMS[@]/#/--test=}" -- \

@@ -2,6 +2,7 @@
 //! at one, and a roll that cannot surge waits and says why.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use ::kube::{
-    Api,
+    ResourceExt,
     runtime::{WatchStreamExt, watcher},
 };
 use blobstore_e2e::{
@@ -26,7 +27,7 @@ use blobstore_e2e::{
 use blobstore_operator_api::{names, status::reason};
 use blobstore_sidecar_api::record::{RECORD_ANNOTATION, ShardRecord};
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -38,29 +39,49 @@ const RESUME_LIMIT: Duration = Duration::from_secs(120);
 /// Scheduling is refused at once; the operator says so on its next pass.
 const HELD_LIMIT: Duration = Duration::from_secs(120);
 
-/// The fewest in-sync members that the shard's record ever named, change by change.
+/// The fewest in-sync members that stayed behind when a pod was told to go. What a busy machine makes of the set in
+/// between (a member that is a second late leaves it and comes back) is no doing of the roll.
 struct Copies {
     fewest: Arc<AtomicUsize>,
     _watch: JoinSet<()>,
 }
 
+enum Change {
+    Record(ShardRecord),
+    Pod(Box<Pod>),
+}
+
 fn watch_copies(store: &Store) -> Copies {
     let fewest = Arc::new(AtomicUsize::new(usize::MAX));
-    let leases: Api<Lease> = store.scope.api();
     let lease = names::shard_lease(&store.name, 0);
     let selected = watcher::Config::default().fields(&format!("metadata.name={lease}"));
+    let records = watcher(store.scope.api::<Lease>(), selected).default_backoff().applied_objects();
+    let records = records.try_filter_map(|lease| async move { Ok(record(&lease).map(Change::Record)) });
+    let selected = watcher::Config::default().labels(&names::store_selector(&store.name));
+    let pods = watcher(store.scope.pods(), selected).default_backoff().applied_objects();
+    let pods = pods.map_ok(|pod| Change::Pod(Box::new(pod)));
     let (seen, mut watch) = (Arc::clone(&fewest), JoinSet::new());
     watch.spawn(async move {
-        let mut changes = watcher(leases, selected).default_backoff().applied_objects().boxed();
-        while let Ok(Some(lease)) = changes.try_next().await {
-            let annotations = lease.metadata.annotations.unwrap_or_default();
-            let record = annotations.get(RECORD_ANNOTATION).and_then(|text| serde_json::from_str(text).ok());
-            if let Some(ShardRecord { in_sync, .. }) = record {
-                seen.fetch_min(in_sync.len(), Ordering::Relaxed);
+        let mut changes = futures::stream::select(records.boxed(), pods.boxed());
+        let (mut last, mut leaving) = (ShardRecord::default(), BTreeSet::new());
+        while let Ok(Some(change)) = changes.try_next().await {
+            match change {
+                Change::Record(record) => last = record,
+                Change::Pod(pod) => {
+                    if pod.metadata.deletion_timestamp.is_some() && leaving.insert(pod.uid()) {
+                        let stay = last.in_sync.iter().filter(|member| member.pod != pod.name_any()).count();
+                        seen.fetch_min(stay, Ordering::Relaxed);
+                    }
+                }
             }
         }
     });
     Copies { fewest, _watch: watch }
+}
+
+fn record(lease: &Lease) -> Option<ShardRecord> {
+    let annotations = lease.metadata.annotations.as_ref()?;
+    serde_json::from_str(annotations.get(RECORD_ANNOTATION)?).ok()
 }
 
 async fn ready(scope: &Scope, name: &str, replicas: u32) -> Result<Store> {
@@ -92,7 +113,7 @@ async fn wait_rolled(store: &Store, pods: usize) -> Result<Duration> {
         Ok(Seen::when(count == pods, all, || format!("{count} pods")))
     })
     .await?;
-    let image = |pod: &k8s_openapi::api::core::v1::Pod| {
+    let image = |pod: &Pod| {
         let spec = pod.spec.clone().unwrap_or_default();
         spec.containers.into_iter().find(|one| one.name == "engine").and_then(|one| one.image)
     };
@@ -116,11 +137,11 @@ async fn roll(scope: Scope, name: &str, members: usize) -> Result<()> {
     let report = load.finish().await?;
     let fewest = copies.fewest.load(Ordering::Relaxed);
     report.show(&format!(
-        "roll of 1 shard x {replicas} replicas in {:.1} s, never below {fewest} in-sync copies",
+        "roll of 1 shard x {replicas} replicas in {:.1} s, {fewest} in-sync copies or more stayed behind at every step",
         took.as_secs_f64()
     ));
     report.check()?;
-    assert!(fewest >= members, "never fewer copies than the store had: {fewest} of {members}");
+    assert!(fewest >= members, "a pod went and left {fewest} of {members} copies");
     let shards = store.resource().await?.status.unwrap_or_default().shards;
     assert!(shards.iter().all(|shard| shard.losses == 0), "{shards:?}");
     Ok(())
@@ -129,6 +150,11 @@ async fn roll(scope: Scope, name: &str, members: usize) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn store_with_a_replica_rolls_under_load_and_never_at_one_copy() {
     namespace::with_operator("roll", |scope| roll(scope, "pair", 2)).await.expect("a roll of two copies");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn store_with_two_replicas_rolls_under_load_and_never_at_fewer_copies() {
+    namespace::with_operator("roll", |scope| roll(scope, "trio", 3)).await.expect("a roll of three copies");
 }
 
 #[tokio::test(flavor = "multi_thread")]
