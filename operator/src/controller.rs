@@ -100,7 +100,7 @@ fn subjects(
     let predicate = Changed;
     let stream =
         watcher(watches::api::<Subject>(shared, namespace), watches::paged()).backoff(watches::pauses());
-    let stream = watches::remembered(stream, Arc::clone(shared))
+    let stream = watches::remembered(stream, watches::unsure(shared))
         .modify(watches::strip)
         .reflect(writer)
         .touched_objects()

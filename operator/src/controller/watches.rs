@@ -114,7 +114,7 @@ where
         + 'static,
 {
     let changes = watcher(api::<PartialObjectMeta<K>>(shared, namespace), labelled()).backoff(pauses());
-    let changes = heard(remembered(changes, Arc::clone(shared)).touched_objects(), kind, shared);
+    let changes = heard(remembered(changes, unsure(shared)).touched_objects(), kind, shared);
     let shared = Arc::clone(shared);
     controller.watches_stream(changes, move |object| {
         let owner = owner(&object)?;
@@ -123,15 +123,21 @@ where
     })
 }
 
+/// What a watch calls when it does not know what it has missed.
+pub(super) fn unsure(shared: &Arc<Shared>) -> impl Fn() + Send + 'static {
+    let shared = Arc::clone(shared);
+    move || shared.kept.unsure()
+}
+
 /// Voids what is kept of all stores when a watch fails, and when it has listed anew: what was deleted meanwhile is
 /// told by nobody.
 pub(super) fn remembered<K: Send + 'static>(
     watch: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,
-    shared: Arc<Shared>,
+    unsure: impl Fn() + Send + 'static,
 ) -> impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static {
     watch.inspect(move |event| {
         if matches!(event, Err(_) | Ok(watcher::Event::InitDone)) {
-            shared.kept.unsure();
+            unsure();
         }
     })
 }
@@ -157,6 +163,23 @@ pub(super) fn children(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn failed_or_renewed_watch_voids_what_is_kept_and_a_change_does_not() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        use watcher::Event;
+        let told = vec![Ok(Event::Init), Ok(Event::InitApply(1)), Ok(Event::InitDone), Ok(Event::Apply(2))];
+        let told = told.into_iter().chain([Err(watcher::Error::NoResourceVersion), Ok(Event::Delete(2))]);
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&calls);
+        let unsure = move || drop(counted.fetch_add(1, Ordering::Relaxed));
+        let mut watch = std::pin::pin!(remembered(futures::stream::iter(told), unsure));
+        let mut after = Vec::new();
+        while watch.next().await.is_some() {
+            after.push(calls.load(Ordering::Relaxed));
+        }
+        assert_eq!(after, [0, 0, 1, 1, 2, 2]);
+    }
 
     #[tokio::test]
     async fn errors_of_a_watch_are_counted_and_never_reach_the_queue() {
