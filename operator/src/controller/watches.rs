@@ -172,7 +172,9 @@ mod tests {
         let told = told.into_iter().chain([Err(watcher::Error::NoResourceVersion), Ok(Event::Delete(2))]);
         let calls = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&calls);
-        let unsure = move || drop(counted.fetch_add(1, Ordering::Relaxed));
+        let unsure = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        };
         let mut watch = std::pin::pin!(remembered(futures::stream::iter(told), unsure));
         let mut after = Vec::new();
         while watch.next().await.is_some() {
