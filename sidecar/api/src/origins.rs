@@ -91,9 +91,10 @@ pub struct OriginTimeouts {
     pub idle_ms: u64,
 }
 
+/// A forwarded read waits 30 s for the owner's answer: line, connect and first byte must fit into that.
 impl Default for OriginTimeouts {
     fn default() -> Self {
-        Self { connect_ms: 3_000, first_byte_ms: 15_000, idle_ms: 15_000 }
+        Self { connect_ms: 3_000, first_byte_ms: 10_000, idle_ms: 15_000 }
     }
 }
 
