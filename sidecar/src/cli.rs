@@ -104,6 +104,9 @@ pub struct DevArgs {
     /// YAML list of users: name, token, accessKey, secretKey, rights.
     #[arg(long)]
     pub users: Option<PathBuf>,
+    /// YAML list of read-through origins: as in a store's resource, in the form of `sidecar.json`.
+    #[arg(long)]
+    pub origins: Option<PathBuf>,
     /// Everything is allowed without credentials.
     #[arg(long)]
     pub anonymous: bool,

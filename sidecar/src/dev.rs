@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use blobstore_sidecar_api::config::HygieneConfig;
 use blobstore_sidecar_api::config::{CacheConfig, ClientsConfig, LimitsConfig};
+use blobstore_sidecar_api::origins::OriginConfig;
 use blobstore_sidecar_core::hygiene::book::Ledger;
 use blobstore_sidecar_core::partition::PARTITIONS_MAX;
 use blobstore_sidecar_hygiene::{Hygiene, HygieneOptions};
@@ -43,6 +44,12 @@ pub enum DevError {
         #[source]
         source: std::io::Error,
     },
+    #[error("read the origins file {path}")]
+    ReadOrigins {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error(transparent)]
     Users(#[from] UsersError),
     #[error(transparent)]
@@ -64,6 +71,7 @@ pub async fn run(args: DevArgs, log: LogFilter) -> Result<(), DevError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DevError::Signals)?;
     crate::metrics::register();
     let users = users(&args)?;
+    let origins = origins(&args)?;
     // Sockets have short names: the data folder's path may be too long for one.
     let run_dir = tempfile::Builder::new().prefix("blobstore-").tempdir().map_err(DevError::Folder)?;
     let data_dir = args.data_dir.clone().unwrap_or_else(|| run_dir.path().join("data"));
@@ -81,7 +89,8 @@ pub async fn run(args: DevArgs, log: LogFilter) -> Result<(), DevError> {
     let engine = Engine::start(options, Arc::clone(&authority)).await?;
 
     let (ledger, engine_address) = (Arc::new(Ledger::new()), EngineAddress::Unix(socket));
-    let shell = shell(&args, engine_address.clone(), Arc::clone(&authority), users, Arc::clone(&ledger));
+    let access = Access { users, origins };
+    let shell = shell(&args, engine_address.clone(), Arc::clone(&authority), access, Arc::clone(&ledger));
     let client = listen(args.listen)?;
     let admin = listen(args.admin_listen)?;
     let address = client.local_addr().map_err(|source| DevError::Listen { address: args.listen, source })?;
@@ -119,7 +128,7 @@ fn shell(
     args: &DevArgs,
     engine: EngineAddress,
     authority: Arc<DevAuthority>,
-    users: Users,
+    access: Access,
     ledger: Arc<Ledger>,
 ) -> Arc<Shell> {
     let limits = limits(args);
@@ -140,7 +149,9 @@ fn shell(
         ..StoreOptions::default()
     };
     let store = Store::open(engine, options, Arc::clone(&authority) as _, ledger);
-    Arc::new(Shell::new(store, authority, peering, limits, users))
+    let Access { users, origins } = access;
+    let origins = crate::origins::open(origins, &ClientsConfig::default(), &limits, &store);
+    Arc::new(Shell::new(store, origins, authority, peering, limits, users))
 }
 
 fn limits(args: &DevArgs) -> LimitsConfig {
@@ -177,6 +188,19 @@ fn users(args: &DevArgs) -> Result<Users, DevError> {
         });
     }
     Ok(Users::new(users, args.anonymous)?)
+}
+
+/// The documents that come from files.
+struct Access {
+    users: Users,
+    origins: Vec<OriginConfig>,
+}
+
+fn origins(args: &DevArgs) -> Result<Vec<OriginConfig>, DevError> {
+    let Some(path) = &args.origins else { return Ok(Vec::new()) };
+    let read = |source| DevError::ReadOrigins { path: path.clone(), source };
+    let text = std::fs::read_to_string(path).map_err(|error| read(error.into()))?;
+    serde_yaml_ng::from_str(&text).map_err(|error| read(error.into()))
 }
 
 fn listen(address: SocketAddr) -> Result<tokio::net::TcpListener, DevError> {

@@ -50,12 +50,16 @@ impl Trimmable for ShellHooks {
         let requests = u64::try_from(IN_FLIGHT.get()).unwrap_or(0);
         let peers = (self.shell.peering.clients().count() as u64).saturating_mul(PEER_CONNECTIONS_MAX);
         let peers = peers.min(alive("peer_connection"));
-        Some(FIXED_TASKS_MAX + open_connections() + requests + peers)
+        // Fills are bounded by the line in front of the origins; each has one connection, and some are idle.
+        let origins = alive("origin-fill").saturating_add(alive("origin-connection"));
+        let origins = origins.min(self.shell.origins.tasks_max());
+        Some(FIXED_TASKS_MAX + open_connections() + requests + peers + origins)
     }
 
     fn trim(&self, percent: u32) -> Trimmed {
         let trimmed = self.store.trim(percent);
-        Trimmed { handles: self.shell.peering.clients().trim_idle(), ..trimmed }
+        let handles = self.shell.peering.clients().trim_idle() + self.shell.origins.trim();
+        Trimmed { handles, ..trimmed }
     }
 }
 

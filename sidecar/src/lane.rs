@@ -110,7 +110,7 @@ pub async fn answer(shell: Arc<Shell>, side: Side, request: Request<Incoming>, b
         let exchange = Exchange { shell: &shell, side, head: &head, request_id: &request_id };
         exchange.handle(operation?, body).await
     };
-    let mut response = match caught(work).await {
+    let mut response = match Box::pin(caught(work)).await {
         Ok(response) => response,
         Err(error) => error.into_response(notation, &request_id, bodyless),
     };

@@ -18,6 +18,7 @@ pub mod hooks;
 pub mod io;
 pub mod lane;
 pub mod metrics;
+pub mod origins;
 pub mod peer;
 pub mod peer_port;
 pub mod peers;

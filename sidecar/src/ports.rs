@@ -36,6 +36,7 @@ pub struct Running {
     data: Vec<JoinHandle<()>>,
     admin: JoinHandle<()>,
     sweeper: JoinHandle<()>,
+    origins: Option<JoinHandle<()>>,
 }
 
 pub fn start(shell: Arc<Shell>, control: Arc<dyn Control>, log: LogFilter, ports: Ports) -> Running {
@@ -59,8 +60,9 @@ pub fn start(shell: Arc<Shell>, control: Arc<dyn Control>, log: LogFilter, ports
     // Serves to the end: the kubelet and the operator watch the drain through it.
     let admin = server::serve(admin, port("admin", ADMIN_CONNECTIONS_MAX), service, drain_never());
     let admin = tasks::spawn("port", admin);
+    let origins = crate::origins::keep(&shell);
     let sweeper = tasks::spawn("clients_sweeper", sweep(shell));
-    Running { data, admin, sweeper }
+    Running { data, admin, sweeper, origins }
 }
 
 /// A drain that does not come: the port ends when its task is aborted.
@@ -75,6 +77,7 @@ async fn sweep(shell: Arc<Shell>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         shell.peering.clients().sweep(Instant::now());
+        shell.origins.sweep(Instant::now());
     }
 }
 
@@ -90,6 +93,9 @@ impl Running {
         shell.store.drain(patience).await;
         shell.peering.clients().clear();
         self.sweeper.abort();
+        if let Some(origins) = self.origins {
+            origins.abort();
+        }
         self.admin.abort();
     }
 }

@@ -140,7 +140,8 @@ fn shell(pod: &PodConfig, shard: &ShardHandle, users: Users, ledger: Arc<Ledger>
     let peering = Arc::new(Peering::new(peering, Arc::clone(&authority)));
     let options = StoreOptions::from_config(config, Some(engine_auth(pod)), Arc::clone(&peering) as _);
     let store = Store::open(engine_address(), options, Arc::clone(&authority), ledger);
-    Arc::new(Shell::new(store, authority, peering, config.limits.clone(), users))
+    let origins = crate::origins::open(config.origins.clone(), &config.clients, &config.limits, &store);
+    Arc::new(Shell::new(store, origins, authority, peering, config.limits.clone(), users))
 }
 
 struct Listeners {

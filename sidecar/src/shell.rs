@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use blobstore_sidecar_api::config::LimitsConfig;
+use blobstore_sidecar_origins::Origins;
 use blobstore_sidecar_runtime::authority::Authority;
 use blobstore_sidecar_store::Store;
 use tokio::sync::{Semaphore, watch};
@@ -17,6 +18,8 @@ use crate::peers::Peering;
 #[derive(Debug)]
 pub struct Shell {
     pub store: Store,
+    /// What buckets with an origin show beyond the store.
+    pub origins: Origins,
     pub authority: Arc<dyn Authority>,
     pub peering: Arc<Peering>,
     pub limits: LimitsConfig,
@@ -30,6 +33,7 @@ pub struct Shell {
 impl Shell {
     pub fn new(
         store: Store,
+        origins: Origins,
         authority: Arc<dyn Authority>,
         peering: Arc<Peering>,
         limits: LimitsConfig,
@@ -37,7 +41,7 @@ impl Shell {
     ) -> Self {
         let users = RwLock::new(Arc::new(users));
         let copies = Arc::new(Semaphore::new(COPIES_CONCURRENT_MAX));
-        Self { copies, store, authority, peering, limits, users, drain: watch::Sender::new(false) }
+        Self { copies, store, origins, authority, peering, limits, users, drain: watch::Sender::new(false) }
     }
 
     pub fn users(&self) -> Arc<Users> {

@@ -17,7 +17,7 @@ mod credentials;
 mod transport;
 
 pub(crate) use credentials::Credentials;
-pub(crate) use transport::{IfModifiedSince, Transport, Unsized, Witness};
+pub(crate) use transport::{IDLE_CONNECTIONS_MAX, IfModifiedSince, Transport, Unsized, Witness};
 
 use crate::failure::{Failure, FailureKind};
 
@@ -63,59 +63,10 @@ impl Client {
             Failure::new(FailureKind::Refused, message)
         };
         let connector = || Transport::open(config, credentials).map(Connector).map_err(|e| refused(&e));
-        let store: object_store::Result<Arc<dyn ObjectStore>> = match &config.source {
-            OriginSource::S3 { bucket, region, endpoint, virtual_hosted } => {
-                let mut builder = AmazonS3Builder::new()
-                    .with_bucket_name(bucket)
-                    .with_region(region)
-                    .with_allow_http(true)
-                    .with_virtual_hosted_style_request(*virtual_hosted)
-                    .with_retry(retry())
-                    .with_http_connector(connector()?);
-                if let Some(endpoint) = endpoint {
-                    builder = builder.with_endpoint(endpoint);
-                }
-                builder = match (&credentials.access_key, &credentials.secret_key) {
-                    (Some(id), Some(secret)) => builder.with_access_key_id(id).with_secret_access_key(secret),
-                    _ => builder.with_skip_signature(true),
-                };
-                if let Some(token) = &credentials.session_token {
-                    builder = builder.with_token(token);
-                }
-                builder.build().map(|store| Arc::new(store) as _)
-            }
-            OriginSource::Gcs { bucket, endpoint } => {
-                let mut builder = GoogleCloudStorageBuilder::new()
-                    .with_bucket_name(bucket)
-                    .with_client_options(ClientOptions::new().with_allow_http(true))
-                    .with_retry(retry())
-                    .with_http_connector(connector()?);
-                if let Some(endpoint) = endpoint {
-                    builder = builder.with_base_url(endpoint);
-                }
-                builder = match &credentials.service_account {
-                    Some(json) => builder.with_service_account_key(json),
-                    None => builder.with_skip_signature(true),
-                };
-                builder.build().map(|store| Arc::new(store) as _)
-            }
-            OriginSource::Azure { account, container, endpoint } => {
-                let mut builder = MicrosoftAzureBuilder::new()
-                    .with_account(account)
-                    .with_container_name(container)
-                    .with_allow_http(true)
-                    .with_retry(retry())
-                    .with_http_connector(connector()?);
-                if let Some(endpoint) = endpoint {
-                    builder = builder.with_endpoint(endpoint.clone());
-                }
-                builder = match (&credentials.account_key, &credentials.sas_token) {
-                    (Some(key), _) => builder.with_access_key(key),
-                    (None, Some(sas)) => builder.with_config(AzureConfigKey::SasKey, sas),
-                    (None, None) => builder.with_skip_signature(true),
-                };
-                builder.build().map(|store| Arc::new(store) as _)
-            }
+        let store: Opened = match &config.source {
+            OriginSource::S3 { .. } => s3(&config.source, credentials, connector()?),
+            OriginSource::Gcs { .. } => gcs(&config.source, credentials, connector()?),
+            OriginSource::Azure { .. } => azure(&config.source, credentials, connector()?),
             OriginSource::Http { url } => HttpBuilder::new()
                 // With a slash at its end, object_store would make it two.
                 .with_url(url.trim_end_matches('/'))
@@ -130,6 +81,65 @@ impl Client {
         };
         store.map(|store| Self { store }).map_err(|error| refused(&error))
     }
+}
+
+type Opened = object_store::Result<Arc<dyn ObjectStore>>;
+
+fn s3(source: &OriginSource, credentials: &Credentials, connector: Connector) -> Opened {
+    let mut builder =
+        AmazonS3Builder::new().with_allow_http(true).with_retry(retry()).with_http_connector(connector);
+    if let OriginSource::S3 { bucket, region, endpoint, virtual_hosted } = source {
+        builder = builder
+            .with_bucket_name(bucket)
+            .with_region(region)
+            .with_virtual_hosted_style_request(*virtual_hosted);
+        if let Some(endpoint) = endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+    }
+    builder = match (&credentials.access_key, &credentials.secret_key) {
+        (Some(id), Some(secret)) => builder.with_access_key_id(id).with_secret_access_key(secret),
+        _ => builder.with_skip_signature(true),
+    };
+    if let Some(token) = &credentials.session_token {
+        builder = builder.with_token(token);
+    }
+    builder.build().map(|store| Arc::new(store) as _)
+}
+
+fn gcs(source: &OriginSource, credentials: &Credentials, connector: Connector) -> Opened {
+    let mut builder = GoogleCloudStorageBuilder::new()
+        .with_client_options(ClientOptions::new().with_allow_http(true))
+        .with_retry(retry())
+        .with_http_connector(connector);
+    if let OriginSource::Gcs { bucket, endpoint } = source {
+        builder = builder.with_bucket_name(bucket);
+        if let Some(endpoint) = endpoint {
+            builder = builder.with_base_url(endpoint);
+        }
+    }
+    builder = match &credentials.service_account {
+        Some(json) => builder.with_service_account_key(json),
+        None => builder.with_skip_signature(true),
+    };
+    builder.build().map(|store| Arc::new(store) as _)
+}
+
+fn azure(source: &OriginSource, credentials: &Credentials, connector: Connector) -> Opened {
+    let mut builder =
+        MicrosoftAzureBuilder::new().with_allow_http(true).with_retry(retry()).with_http_connector(connector);
+    if let OriginSource::Azure { account, container, endpoint } = source {
+        builder = builder.with_account(account).with_container_name(container);
+        if let Some(endpoint) = endpoint {
+            builder = builder.with_endpoint(endpoint.clone());
+        }
+    }
+    builder = match (&credentials.account_key, &credentials.sas_token) {
+        (Some(key), _) => builder.with_access_key(key),
+        (None, Some(sas)) => builder.with_config(AzureConfigKey::SasKey, sas),
+        (None, None) => builder.with_skip_signature(true),
+    };
+    builder.build().map(|store| Arc::new(store) as _)
 }
 
 fn retry() -> RetryConfig {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use blobstore_sidecar_core::etag::{ETag, TagSet};
 use blobstore_sidecar_core::precondition::Conditions;
-use blobstore_sidecar_runtime::tasks;
+use blobstore_sidecar_runtime::{budget::Permit, tasks};
 use blobstore_sidecar_store::{DeleteRequest, ErrorKind, PutRequest, StoreError};
 use futures::StreamExt;
 use futures::stream;
@@ -149,8 +149,7 @@ impl Filling {
         let Answer { info, range: _, body } = answer;
         let info = Arc::new(info);
         self.memory.set_present(&fill.key);
-        let window = info.size.unwrap_or(WINDOW_BYTES).clamp(1, WINDOW_BYTES);
-        fill.open(Arc::clone(&info), self.blobs.budget().try_permit(window));
+        fill.open(Arc::clone(&info), self.window(info.size));
         let size_max = self.blobs.body_bytes_max();
         if info.size.is_some_and(|size| size > size_max) {
             let message = format!("it is larger than the {size_max} bytes that are stored");
@@ -177,6 +176,14 @@ impl Filling {
             (Err(_), Some(failure)) => Ended::Failed(failure),
             (Err(error), None) => self.refused(fill, error),
         }
+    }
+
+    /// A convenience, from the lower half of the budget: were windows to use it up, no upload could go on, and no
+    /// window would ever be given back.
+    fn window(&self, size: Option<u64>) -> Option<Permit> {
+        let bytes = size.unwrap_or(WINDOW_BYTES).clamp(1, WINDOW_BYTES);
+        let budget = self.blobs.budget();
+        (budget.used() + bytes <= budget.limit() / 2).then(|| budget.try_permit(bytes)).flatten()
     }
 
     fn refused(&self, fill: &Fill, error: StoreError) -> Ended {

@@ -19,4 +19,4 @@ mod reader;
 pub use blobs::{Blobs, Key, PutBody};
 pub use failure::{Failure, FailureKind};
 pub use mark::Mark;
-pub use origins::Origins;
+pub use origins::{NONE_YET, Origins};

@@ -15,7 +15,7 @@ pub(crate) const REQUESTS_PER_ORIGIN_MAX: usize = 32;
 /// Requests to all origins at once. Each holds up to a chunk and a half of the pod's budget (48 MiB by default).
 pub(crate) const REQUESTS_MAX: usize = 64;
 /// Requests in line at once: four times what is served; the rest would wait longer than they may.
-const WAITING_MAX: usize = 256;
+pub(crate) const WAITING_MAX: usize = 256;
 
 /// Shared by all origins of the pod.
 #[derive(Debug)]

@@ -12,17 +12,19 @@ use blobstore_sidecar_runtime::clients::Clients;
 use blobstore_sidecar_store::{ErrorKind, GetOutcome, GetRequest, HeadRequest, ObjectMeta, StoreError};
 
 use crate::blobs::{Key, SharedBlobs};
-use crate::client::{Client, ClientKey};
+use crate::client::{Client, ClientKey, IDLE_CONNECTIONS_MAX};
 use crate::failure::Failure;
 use crate::filling::{Filling, Old, now_ms};
 use crate::freshness::{Freshness, freshness};
-use crate::line::{Line, Pod};
+use crate::line::{Line, Pod, REQUESTS_MAX, WAITING_MAX};
 use crate::mark::Mark;
 use crate::metrics::{self, READS};
 use crate::origin::Origin;
 
 mod absent;
 mod expired;
+
+pub use absent::NONE_YET;
 
 /// A copy may be evicted, or replaced, between the answer about it and its read; once more than twice is a storm.
 const TRIES_MAX: usize = 3;
@@ -68,6 +70,17 @@ impl Origins {
     /// Buckets that must be there for anything to be stored.
     pub fn buckets(&self) -> impl Iterator<Item = &str> {
         self.0.origins.iter().map(|origin| origin.config.bucket.as_str())
+    }
+
+    /// An origin stands behind this name: read it here. All others are the store's alone.
+    pub fn covers(&self, bucket: &BucketName, name: &ObjectName) -> bool {
+        self.0.find(bucket, name).is_some()
+    }
+
+    /// Tasks that fills and connections may be, when every line is full and every client has idle connections.
+    pub fn tasks_max(&self) -> u64 {
+        let idle = self.0.clients.count().saturating_mul(IDLE_CONNECTIONS_MAX);
+        u64::try_from(3 * REQUESTS_MAX + WAITING_MAX + idle).unwrap_or(u64::MAX)
     }
 
     /// Clients in the LRU now.

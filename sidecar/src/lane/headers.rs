@@ -14,6 +14,7 @@ use http::header::{
 };
 
 use crate::error::ApiError;
+use blobstore_sidecar_origins::NONE_YET;
 
 /// User metadata is taken under both and comes back under both: S3's clients and ours read their own.
 const META_PREFIXES: [&str; 2] = ["x-amz-meta-", "x-blobstore-meta-"];
@@ -173,7 +174,10 @@ pub(super) fn describe(out: &mut HeaderMap, meta: &ObjectMeta) {
             }
         }
     }
-    out.insert(HEADER_CRC64, crc64(meta.crc64));
+    // A body that still comes from its origin has no checksum yet.
+    if meta.generation != NONE_YET {
+        out.insert(HEADER_CRC64, crc64(meta.crc64));
+    }
     out.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if content_type.is_none() {
         out.insert(CONTENT_TYPE, OCTETS);

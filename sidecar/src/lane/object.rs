@@ -2,13 +2,14 @@
 
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use blobstore_sidecar_core::precondition::http_date;
-use blobstore_sidecar_store::{DeleteRequest, GetRequest, HeadRequest, PutRequest};
+use blobstore_sidecar_store::{DeleteRequest, GetOutcome, GetRequest, HeadRequest, PutRequest, StoreError};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue, LAST_MODIFIED};
 use http::{HeaderMap, Response, StatusCode};
 
 use super::{Exchange, Refused, headers};
 use crate::body::{Body, RequestBody};
 use crate::error::ApiError;
+use crate::shell::Shell;
 
 /// A client that frames its body in S3's signed chunks without signing: storing the frames would corrupt it.
 const HEADER_SHA256: &str = "x-amz-content-sha256";
@@ -23,6 +24,7 @@ pub(super) async fn put(
     if given.get(HEADER_SHA256).is_some_and(|value| value.as_bytes().starts_with(b"STREAMING-")) {
         return Err(ApiError::not_implemented("A body in S3's streaming chunks").into());
     }
+    writable(exchange, bucket, name)?;
     let request = PutRequest {
         attributes: headers::attributes(given)?,
         conditions: headers::conditions(given)?,
@@ -47,7 +49,7 @@ pub(super) async fn get(
     let (range, if_range) = headers::range(given);
     let conditions = headers::conditions(given)?;
     let request = GetRequest { bucket: bucket.clone(), name: name.clone(), conditions, range, if_range };
-    let found = exchange.shell.store.get(request).await?;
+    let found = read(exchange, request).await?;
     let length = found.range.end.saturating_sub(found.range.start);
     let mut response = Response::new(Body::stream(length, found.body));
     let out = response.headers_mut();
@@ -69,7 +71,11 @@ pub(super) async fn head(
     let given = &exchange.head.headers;
     let conditions = headers::conditions(given)?;
     let request = HeadRequest { bucket: bucket.clone(), name: name.clone(), conditions };
-    let meta = exchange.shell.store.head(request).await?;
+    let shell = exchange.shell;
+    let meta = match shell.origins.covers(bucket, name) {
+        true => shell.origins.head(request).await?,
+        false => shell.store.head(request).await?,
+    };
     let mut response = Response::new(Body::empty());
     let out = response.headers_mut();
     headers::describe(out, &meta);
@@ -82,12 +88,30 @@ pub(super) async fn delete(
     bucket: &BucketName,
     name: &ObjectName,
 ) -> Result<Response<Body>, Refused> {
+    writable(exchange, bucket, name)?;
     let conditions = headers::conditions(&exchange.head.headers)?;
     let request = DeleteRequest { bucket: bucket.clone(), name: name.clone(), conditions };
     exchange.shell.store.delete(request).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
+}
+
+/// From the store, and from the origin behind the bucket if there is one.
+async fn read(exchange: &Exchange<'_>, request: GetRequest) -> Result<GetOutcome, StoreError> {
+    let Shell { store, origins, .. } = exchange.shell.as_ref();
+    match origins.covers(&request.bucket, &request.name) {
+        true => origins.get(request).await,
+        false => store.get(request).await,
+    }
+}
+
+/// A bucket that shows an origin may take no writes.
+fn writable(exchange: &Exchange<'_>, bucket: &BucketName, name: &ObjectName) -> Result<(), Refused> {
+    match exchange.shell.origins.refuses(bucket, name) {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 fn set(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {

@@ -133,7 +133,8 @@ fn sidecar(pod: &str, lower_is_here: bool) -> Sidecar {
     let address = EngineAddress::Unix(engine.socket());
     let store = Store::open(address, options, Arc::clone(&authority) as _, Arc::new(NoLedger));
     let users = Users::new(Vec::new(), true).expect("no users");
-    let shell = Arc::new(Shell::new(store, Arc::clone(&authority) as _, peering, limits, users));
+    let origins = blobstore_sidecar::origins::open(Vec::new(), &ClientsConfig::default(), &limits, &store);
+    let shell = Arc::new(Shell::new(store, origins, Arc::clone(&authority) as _, peering, limits, users));
     let bind = || blobstore_sidecar::server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
     let (client, admin, peer) = (bind(), bind(), bind());
     let local = |listener: &tokio::net::TcpListener| listener.local_addr().expect("an address");

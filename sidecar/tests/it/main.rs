@@ -13,6 +13,8 @@ mod limits;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
+mod origins;
+#[cfg(test)]
 mod plain;
 #[cfg(test)]
 mod process;

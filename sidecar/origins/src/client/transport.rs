@@ -32,7 +32,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::Credentials;
 
 /// Idle connections kept per origin: reads come in bursts, and a handshake costs more than a socket.
-const IDLE_CONNECTIONS_MAX: usize = 8;
+pub(crate) const IDLE_CONNECTIONS_MAX: usize = 8;
 /// Shorter than the keep-alive of the usual servers (60 to 75 s), so that they are not the ones to close.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 /// Given instead of a length that the origin does not tell; [`Unsized`] marks it.

@@ -53,9 +53,8 @@ fn attributes(got: &GetResult, mark: &Mark) -> Attributes {
         content_disposition: text(Attribute::ContentDisposition),
         content_language: text(Attribute::ContentLanguage),
         cache_control: text(Attribute::CacheControl),
-        expires: None,
-        user: Vec::new(),
         origin: Some(mark.encode()),
+        ..Attributes::default()
     };
     let user = got.attributes.iter().filter_map(|(attribute, value)| match attribute {
         Attribute::Metadata(name) => Some((name.to_string(), value.to_string())),

@@ -21,7 +21,7 @@ use crate::origin::{Answer, Info, Origin, Want};
 use crate::reader::{Reader, pass, passing};
 
 /// Of an object that is not stored yet: no generation of the store's.
-const NONE_YET: Generation = Generation([0; 16]);
+pub const NONE_YET: Generation = Generation([0; 16]);
 
 impl Inner {
     pub(super) async fn get_absent(

@@ -115,11 +115,9 @@ impl Bench {
 
     /// What the store itself has.
     pub(crate) async fn stored(&self, name_: &str) -> Option<ObjectMeta> {
-        match self.store.head(head(name_)).await {
-            Ok(meta) => Some(meta),
-            Err(error) if error.kind == ErrorKind::NotFound => None,
-            Err(error) => panic!("{error}"),
-        }
+        let found = self.store.head(head(name_)).await;
+        let absent = found.as_ref().is_err_and(|error| error.kind == ErrorKind::NotFound);
+        (!absent).then(|| found.expect("the store answers"))
     }
 
     pub(crate) async fn is_stored(&self, name_: &str) {

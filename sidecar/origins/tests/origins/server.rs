@@ -98,11 +98,6 @@ impl Server {
         Self::on(listener)
     }
 
-    /// The same address after an outage.
-    pub(crate) async fn at(address: SocketAddr) -> Self {
-        Self::on(TcpListener::bind(address).await.expect("the port of before"))
-    }
-
     fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
