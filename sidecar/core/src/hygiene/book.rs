@@ -1,11 +1,9 @@
 //! The byte ledger: what we know of, by family and by collection, in modelled bytes. The store tells it every
-//! effect (`LedgerSink`); an audit pass tells it what was there before.
-//!
-//! Rebuilding without losing concurrent updates: while the sidecar runs, the book follows every change, so all that
-//! a restart leaves unknown is one constant per family, `offset = engine - book`. A pass that saw `seen` bytes,
-//! while `added` and `removed` bytes changed, bounds it: a key missed was added in the pass, a key counted in vain
-//! was removed in it, hence `seen - removed - book <= offset <= seen + added - book`. Bounds of several passes are
-//! intersected; they meet in a point after one quiet pass. Collections have names, so a pass replaces each of them.
+//! effect (`LedgerSink`), an audit pass what was there before. The book follows every change, so a restart leaves
+//! one constant per family unknown, `offset = engine - book`. A pass that saw `seen` bytes, while `added` and
+//! `removed` changed, bounds it: a key missed was added in the pass, a key counted in vain was removed in it, hence
+//! `seen - removed - book <= offset <= seen + added - book`. Bounds of several passes are intersected; after a quiet
+//! pass they meet in a point. Collections have names, so a pass replaces each of them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
