@@ -82,6 +82,21 @@ const RULES: &[(&str, &str, &str)] = &[
         "spec.sidecar.cache.maxEntryBytes: must not be larger than spec.sidecar.cache.maxBytes",
     ),
     (
+        "spec.origins",
+        "self.all(o, [has(o.s3), has(o.gcs), has(o.azure), has(o.http), has(o.file)].filter(x, x).size() == 1)",
+        "spec.origins: each must have exactly one of s3, gcs, azure, http and file",
+    ),
+    (
+        "spec.origins",
+        "self.all(a, self.exists_one(b, a.bucket == b.bucket && a.prefix == b.prefix))",
+        "spec.origins: two of them cannot show the same bucket under the same prefix",
+    ),
+    (
+        "spec.origins",
+        "self.all(o, !has(o.file) || !has(o.credentialsSecret))",
+        "spec.origins: a file origin needs no credentialsSecret",
+    ),
+    (
         "spec.engine.config",
         "self.all(key, key.matches('^[a-z][a-z0-9-]{0,63}$'))",
         "spec.engine.config: option names are lower-case letters, digits and '-'",

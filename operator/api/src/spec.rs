@@ -6,6 +6,7 @@ mod access;
 mod engine;
 mod hygiene;
 mod memory;
+mod origins;
 mod sidecar;
 
 pub use access::{AuthSpec, LifecycleSpec, SchedulingSpec, SecretRef, Spread, SpreadSpec, Toleration};
@@ -17,6 +18,10 @@ pub use hygiene::{
 pub use memory::{
     Amounts, EngineLimits, EngineResources, MemorySpec, Persistence, ResourcesSpec, SidecarLimits,
     SidecarResources, StorageSpec,
+};
+pub use origins::{
+    AzureOrigin, FileOrigin, GcsOrigin, HttpOrigin, ORIGINS_MAX, OriginSpec, OriginTimeouts, OriginWrites,
+    S3Origin,
 };
 pub use sidecar::{CacheSpec, ClientsSpec, LimitsSpec, SidecarSpec, TimingSpec};
 
@@ -119,6 +124,10 @@ pub struct BlobStoreSpec {
     /// The sidecar: chunk cache, clients, limits of the data path, times of the shard protocol.
     #[serde(default)]
     pub sidecar: SidecarSpec,
+    /// Read-through origins: where buckets get from what the store does not have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub origins: Vec<OriginSpec>,
     /// Memory hygiene: what counts as a finding, and what is done about it.
     #[serde(default)]
     pub hygiene: HygieneSpec,

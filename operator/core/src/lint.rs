@@ -148,6 +148,10 @@ fn container_rules(name: &str, container: &Container, volumes: &BTreeSet<&str>, 
         if mount.name == "token" && container.name != "sidecar" {
             notes.push(format!("{at} has the API token"));
         }
+        if mount.name.starts_with("origin") && (container.name != "sidecar" || mount.read_only != Some(true))
+        {
+            notes.push(format!("{at} has {}, which only the sidecar may read", mount.name));
+        }
         if !volumes.contains(mount.name.as_str()) && mount.name != "data" {
             notes.push(format!("{at} mounts {}, which is no volume", mount.name));
         }

@@ -1,6 +1,7 @@
 //! A `BlobStore` parsed once: every quantity a number, every contradiction named. What follows takes `ValidStore`.
 
 mod hygiene;
+mod origins;
 mod sidecar;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use blobstore_operator_api::{BlobStore, names};
 use blobstore_sidecar_api::config::{SidecarConfig, StoreIdentity};
 
 pub use hygiene::{Breaker, Cooldowns, Deadlines, Hygiene};
+pub use origins::OriginMount;
 
 /// Memory of the sidecar beside cache and bytes in flight: runtime, connections, ledger of a million objects.
 pub const SIDECAR_BASE_BYTES: u64 = 64 << 20;
@@ -38,6 +40,7 @@ pub struct ValidStore {
     pub storage: Option<Storage>,
     pub hygiene: Hygiene,
     pub users_secret: Option<String>,
+    pub origins: Vec<OriginMount>,
     pub scheduling: SchedulingSpec,
     pub paused: bool,
     /// Value of the acknowledge annotation, if any.
@@ -137,6 +140,7 @@ pub fn validate(store: &BlobStore) -> Result<ValidStore, Invalid> {
         storage,
         hygiene,
         users_secret: spec.auth.users_secret.as_ref().map(|secret| secret.name.clone()),
+        origins: origins::mounts(spec),
         scheduling: spec.scheduling.clone(),
         paused: spec.lifecycle.paused,
         acknowledged: annotations.and_then(|all| all.get(names::ANNOTATION_ACKNOWLEDGE)).cloned(),

@@ -10,6 +10,8 @@ use super::{shard_labels, shard_selector};
 use crate::context::Context;
 use crate::validate::{Container, ValidStore};
 
+mod origins;
+
 /// The user of every container: `nonroot` of distroless images, unused on nodes.
 const USER: i64 = 65_532;
 /// Beyond the drain time: the launcher ends the engine 5 s before the end, an AOF needs a moment to close.
@@ -131,6 +133,7 @@ fn sidecar(store: &ValidStore, context: &Context, shard: u32) -> Value {
     mounts.push(json!({
         "name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true,
     }));
+    mounts.extend(origins::mounts(store));
     json!({
         "name": SIDECAR,
         "image": context.sidecar_image,
@@ -241,6 +244,7 @@ fn volumes(store: &ValidStore) -> Value {
         let size = store.engine.container.limits.get("memory");
         volumes.push(json!({ "name": "data", "emptyDir": { "sizeLimit": size } }));
     }
+    volumes.extend(origins::volumes(store));
     json!(volumes)
 }
 

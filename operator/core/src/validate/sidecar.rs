@@ -7,7 +7,7 @@ use blobstore_sidecar_api::config::{
     TimingConfig,
 };
 
-use super::Problems;
+use super::{Problems, origins};
 
 pub(super) fn config(spec: &BlobStoreSpec, store: StoreIdentity, problems: &mut Problems) -> SidecarConfig {
     SidecarConfig {
@@ -27,7 +27,7 @@ pub(super) fn config(spec: &BlobStoreSpec, store: StoreIdentity, problems: &mut 
         timing: timing(&spec.sidecar.timing, problems),
         hygiene: thresholds(spec.hygiene.mode, &spec.hygiene.thresholds, problems),
         anonymous: spec.auth.anonymous,
-        origins: Vec::new(),
+        origins: origins::configs(spec, problems),
     }
 }
 
@@ -139,11 +139,11 @@ fn bytes(field: &str, bytes: &Bytes, problems: &mut Problems) -> u64 {
     problems.take(field, bytes.parse())
 }
 
-fn millis(field: &str, period: &Period, problems: &mut Problems) -> u64 {
+pub(super) fn millis(field: &str, period: &Period, problems: &mut Problems) -> u64 {
     problems.take(field, period.parse_millis())
 }
 
 /// Whole seconds, rounded up: half a second must not become none.
-fn seconds(field: &str, period: &Period, problems: &mut Problems) -> u64 {
+pub(super) fn seconds(field: &str, period: &Period, problems: &mut Problems) -> u64 {
     millis(field, period, problems).div_ceil(1_000)
 }

@@ -21,6 +21,10 @@ storage: {size: 10Gi, className: fast}
 cache: true
 engine: {image: 'redis:7.4', config: {hz: '50', client-output-buffer-limit: normal 0 0 0, notify-keyspace-events: ''}}
 auth: {usersSecret: {name: team-users}}
+origins:
+- {name: aws, bucket: media, s3: {bucket: raw, region: eu-central-1}, credentialsSecret: {name: aws-keys}, ttl: 10m}
+- {name: web, bucket: media, prefix: web/, http: {url: 'https://example.org/files'}, immutable: true}
+- {name: disk, bucket: files, file: {claimName: shared, path: exports}, writes: Local, negativeTtl: '0'}
 scheduling:
   nodeSelector: {disk: ssd}
   tolerations: [{key: cache, operator: Exists, effect: NoSchedule}]
@@ -107,6 +111,30 @@ fn every_store_passes_the_lint() {
         let notes = lint(&children(&valid(spec)));
         assert!(notes.is_empty(), "{spec}: {notes:?}");
     }
+}
+
+/// Credentials are files of the sidecar alone: in no argument, no environment, no ConfigMap, no other container.
+#[test]
+fn credentials_of_origins_are_files_of_the_sidecar() {
+    let built = children(&valid(EVERYTHING));
+    let document = yaml(&built.config_map);
+    assert!(document.contains("/etc/blobstore/origins/aws") && !document.contains("aws-keys"), "{document}");
+    let pod =
+        built.stateful_sets[0].spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).expect("a pod");
+    let with: Vec<&str> = pod
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&pod.containers)
+        .filter(|container| {
+            container.volume_mounts.iter().flatten().any(|mount| mount.name.starts_with("origin"))
+        })
+        .map(|container| container.name.as_str())
+        .collect();
+    assert_eq!(with, ["sidecar"]);
+    let volumes = pod.volumes.iter().flatten().filter(|volume| volume.name.starts_with("origin"));
+    let names: Vec<&str> = volumes.map(|volume| volume.name.as_str()).collect();
+    assert_eq!(names, ["origins", "origin-disk"]);
 }
 
 #[test]

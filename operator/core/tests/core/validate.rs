@@ -28,6 +28,30 @@ fn contradictions_are_named() {
     check("hygiene: {deadlines: {trim: x}}", &["spec.hygiene.deadlines.trim"]);
     check("hygiene: {thresholds: {orphanBytesMin: many}}", &["spec.hygiene.thresholds.orphanBytesMin"]);
     check("engine: {config: {hz: \"10\\nrequirepass x\"}}", &["spec.engine.config"]);
+    let origin = |more: &str| format!("origins: [{{name: o, bucket: b, {more}}}]");
+    check(&origin("http: {url: 'http://o/'}"), &[]);
+    check(&origin("ttl: 1h"), &["spec.origins[0]"]);
+    check(&origin("http: {url: 'http://o/'}, gcs: {bucket: x}"), &["spec.origins[0]"]);
+    check(&origin("http: {url: 'ftp://o/'}"), &["spec.origins[0]"]);
+    check(&origin("http: {url: 'http://me:secret@o/'}"), &["spec.origins[0]"]);
+    check(&origin("http: {url: 'http://o/'}, ttl: soon"), &["spec.origins[0].ttl"]);
+    check(
+        &origin("http: {url: 'http://o/'}, timeouts: {firstByte: 1m}"),
+        &["spec.origins[0].timeouts.firstByte"],
+    );
+    check(&origin("file: {claimName: c, path: ../x}"), &["spec.origins[0].file.path"]);
+    check(
+        &origin("file: {claimName: c}, credentialsSecret: {name: s}"),
+        &["spec.origins[0].credentialsSecret"],
+    );
+    check(
+        "origins: [{name: Big, bucket: -b, gcs: {bucket: x}}]",
+        &["spec.origins[0].name", "spec.origins[0].bucket"],
+    );
+    check(
+        "origins: [{name: o, bucket: b, gcs: {bucket: x}}, {name: o, bucket: b, gcs: {bucket: y}}]",
+        &["spec.origins", "spec.origins"],
+    );
     check("cache: true\nsidecar: {cache: {maxBytes: '0'}}", &[]);
 }
 
@@ -54,6 +78,31 @@ fn an_engine_without_room_for_its_backlog_is_refused() {
     tight.spec.resources.engine.limits.memory = "32Mi".into();
     let invalid = validate(&tight).expect_err("too small");
     assert!(invalid.to_string().contains("at least 64 MiB"), "{invalid}");
+}
+
+#[test]
+fn an_origin_reaches_the_sidecar_with_its_defaults() {
+    use blobstore_sidecar_api::origins::{OriginSource, OriginTimeouts, OriginWrites};
+    let spec = "origins:
+- {name: o, bucket: b, s3: {bucket: x}, credentialsSecret: {name: keys}}
+- {name: f, bucket: c, file: {claimName: shared, path: sub}, immutable: true, writes: Local}";
+    let origins = valid(spec).sidecar.origins;
+    let s3 = OriginSource::S3 {
+        bucket: "x".into(),
+        region: "us-east-1".into(),
+        endpoint: None,
+        virtual_hosted: false,
+    };
+    assert_eq!(origins[0].source, s3);
+    assert_eq!(origins[0].credentials.as_deref(), Some("/etc/blobstore/origins/o".as_ref()));
+    let times = |origin: &blobstore_sidecar_api::origins::OriginConfig| {
+        let swr = origin.stale_while_revalidate_seconds;
+        (origin.ttl_seconds, swr, origin.stale_if_error_seconds, origin.negative_ttl_seconds)
+    };
+    assert_eq!(times(&origins[0]), (Some(3_600), 30, 3_600, 10));
+    assert_eq!((origins[0].writes, origins[0].timeouts), (OriginWrites::Refuse, OriginTimeouts::default()));
+    assert_eq!(origins[1].source, OriginSource::File { path: "/var/lib/blobstore/origins/f/sub".into() });
+    assert_eq!((origins[1].ttl_seconds, origins[1].writes), (None, OriginWrites::Local));
 }
 
 #[test]
