@@ -13,6 +13,7 @@ use blobstore_sidecar::shell::Shell;
 use blobstore_sidecar::telemetry::{self, Format};
 use blobstore_sidecar_api::action::{ActionRequest, ActionResult};
 use blobstore_sidecar_api::config::{ClientsConfig, LimitsConfig};
+use blobstore_sidecar_api::origins::OriginConfig;
 use blobstore_sidecar_api::report::LeakReport;
 use blobstore_sidecar_api::topology::PodTopology;
 use blobstore_sidecar_core::ledger::NoLedger;
@@ -23,7 +24,7 @@ use futures::future::{BoxFuture, ready};
 
 use crate::engine::Engine;
 use crate::http::{Client, Connection};
-use crate::process::{assert_status, pattern, wait_for};
+use crate::process::{assert_status, metric_in, pattern, wait_for};
 
 const PARTITIONS: u32 = 16;
 const PEER_TOKEN: &str = "peer-secret";
@@ -116,7 +117,7 @@ struct Sidecar {
     _engine: Engine,
 }
 
-fn sidecar(pod: &str, lower_is_here: bool) -> Sidecar {
+fn sidecar(pod: &str, lower_is_here: bool, origins: Vec<OriginConfig>) -> Sidecar {
     let engine = Engine::start();
     let authority = TwoHalves::new(pod, lower_is_here);
     let limits = LimitsConfig { drain_seconds: 1, ..LimitsConfig::default() };
@@ -133,7 +134,7 @@ fn sidecar(pod: &str, lower_is_here: bool) -> Sidecar {
     let address = EngineAddress::Unix(engine.socket());
     let store = Store::open(address, options, Arc::clone(&authority) as _, Arc::new(NoLedger));
     let users = Users::new(Vec::new(), true).expect("no users");
-    let origins = blobstore_sidecar::origins::open(Vec::new(), &ClientsConfig::default(), &limits, &store);
+    let origins = blobstore_sidecar::origins::open(origins, &ClientsConfig::default(), &limits, &store);
     let shell = Arc::new(Shell::new(store, origins, Arc::clone(&authority) as _, peering, limits, users));
     let bind = || blobstore_sidecar::server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
     let (client, admin, peer) = (bind(), bind(), bind());
@@ -155,7 +156,11 @@ fn sidecar(pod: &str, lower_is_here: bool) -> Sidecar {
 }
 
 fn pair() -> (Sidecar, Sidecar) {
-    let (lower, upper) = (sidecar("lower", true), sidecar("upper", false));
+    pair_with(Vec::new())
+}
+
+fn pair_with(origins: Vec<OriginConfig>) -> (Sidecar, Sidecar) {
+    let (lower, upper) = (sidecar("lower", true, origins.clone()), sidecar("upper", false, origins));
     let set = |of: &Sidecar, other: &Sidecar| {
         *of.authority.other.write().unwrap_or_else(PoisonError::into_inner) = other.peer.to_string();
     };
@@ -206,6 +211,53 @@ async fn any_sidecar_serves_every_key() {
         assert_status(&clients[1].send("DELETE", "/both", &[], b""), 204, "empty on both");
     })
     .await;
+    stop([lower, upper]).await;
+}
+
+/// Only the owner asks the origin: whoever is asked, each object is fetched once for the whole store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_is_asked_by_the_owner_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bodies: Vec<Vec<u8>> = (0..12).map(|index| pattern(index * 100_000, index as u64)).collect();
+    for (index, body) in bodies.iter().enumerate() {
+        std::fs::write(folder.path().join(index.to_string()), body).expect("a file");
+    }
+    let text = format!(
+        "{{name: two-pods, bucket: shown, source: {{type: file, path: {}}}, ttlSeconds: 60, negativeTtlSeconds: 0}}",
+        folder.path().display()
+    );
+    let (lower, upper) = pair_with(vec![serde_yaml_ng::from_str(&text).expect("an origin")]);
+    let clients = [lower.client.clone(), upper.client.clone()];
+    blocking(move || {
+        wait_for("the bucket", || {
+            clients.iter().all(|one| one.send("HEAD", "/shown", &[], b"").status == 200)
+        });
+        for (index, body) in bodies.iter().enumerate() {
+            let path = format!("/shown/{index}");
+            let answers: Vec<_> = std::thread::scope(|scope| {
+                let readers: Vec<_> = (0..4)
+                    .map(|at| {
+                        scope.spawn({
+                            let (client, path) = (&clients[at % 2], &path);
+                            move || client.get(path)
+                        })
+                    })
+                    .collect();
+                readers.into_iter().map(|reader| reader.join().expect("no panic")).collect()
+            });
+            for answer in answers {
+                assert_status(&answer, 200, &path);
+                assert!(answer.body == *body, "{path}: other bytes");
+            }
+        }
+        assert_status(&clients[0].put("/shown/new", b"x"), 405, "refused wherever it comes in");
+        assert_status(&clients[1].put("/shown/new", b"x"), 405, "refused wherever it comes in");
+    })
+    .await;
+    let families = blobstore_sidecar_runtime::metrics::registry().gather();
+    let shown = prometheus::TextEncoder::new().encode_to_string(&families).expect("metrics are text");
+    let requests = "blobstore_sidecar_origin_requests_total{method=\"get\",origin=\"two-pods\"}";
+    assert_eq!(metric_in(&shown, requests), 12.0, "one request per object");
     stop([lower, upper]).await;
 }
 
