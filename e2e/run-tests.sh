@@ -36,6 +36,7 @@ unit() {
     suite lint cargo clippy --ignore-rust-version --locked --workspace --all-targets -- -D warnings
     suite unit cargo test --ignore-rust-version --locked --no-fail-fast
     suite harness cargo test --ignore-rust-version --locked -p blobstore-e2e --lib --bins --test chart --test crd_reference
+    suite clients e2e/clients/run.sh
 }
 
 # One test program at a time: tests that stop a node or the API server would disturb all others.

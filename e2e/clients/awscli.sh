@@ -4,7 +4,7 @@
 aws() { command aws --endpoint-url "$endpoint" "$@"; }
 make_tree "$WORK/tree"
 
-makes_a_bucket() { aws s3 mb "s3://$bucket" && aws s3 ls | grep -q "$bucket"; }
+makes_a_bucket() { aws s3 mb "s3://$bucket" && aws s3 ls | grep "$bucket"; }
 copies_a_tree_there_and_back() {
     aws s3 cp --recursive --quiet "$WORK/tree" "s3://$bucket/tree" &&
         aws s3 cp --recursive --quiet "s3://$bucket/tree" "$WORK/back" && diff -r "$WORK/tree" "$WORK/back"
@@ -20,8 +20,8 @@ syncs_only_what_changed() {
     ! aws s3 ls "s3://$bucket/sync/f1000"
 }
 lists_and_sums() {
-    aws s3 ls "s3://$bucket/tree/" | grep -q 'PRE deep/' &&
-        aws s3 ls --recursive --summarize "s3://$bucket/tree" | grep -q 'Total Objects: 9'
+    aws s3 ls "s3://$bucket/tree/" | grep 'PRE deep/' &&
+        aws s3 ls --recursive --summarize "s3://$bucket/tree" | grep 'Total Objects: 9'
 }
 streams_through_pipes() {
     head -c 9000000 /dev/urandom >"$WORK/pipe"
@@ -33,7 +33,7 @@ copies_and_moves_inside() {
         aws s3 mv --quiet "s3://$bucket/copy" "s3://$bucket/moved" &&
         aws s3 cp --quiet "s3://$bucket/moved" - | cmp - "$WORK/tree/f300000" &&
         aws s3 cp --quiet "s3://$bucket/copy-big" - | cmp - "$WORK/tree/deep/big" &&
-        ! aws s3 ls "s3://$bucket/copy" | grep -q 'copy$'
+        ! aws s3 ls "s3://$bucket/copy" | grep 'copy$'
 }
 presigns() {
     curl -sSf "$(aws s3 presign "s3://$bucket/tree/f20000")" | cmp - "$WORK/tree/f20000"
@@ -41,11 +41,11 @@ presigns() {
 speaks_the_low_level_api() {
     aws s3api put-object --bucket "$bucket" --key api --body "$WORK/tree/f20000" --metadata a=b \
         --checksum-algorithm SHA256 >"$WORK/put.json" || return 1
-    grep -q ChecksumSHA256 "$WORK/put.json" || return 1
+    grep ChecksumSHA256 "$WORK/put.json" || return 1
     same "$(aws s3api head-object --bucket "$bucket" --key api --query Metadata.a --output text)" b || return 1
     aws s3api get-object --bucket "$bucket" --key api --range bytes=10-19 "$WORK/range" >/dev/null || return 1
     cmp "$WORK/range" <(tail -c +11 "$WORK/tree/f20000" | head -c 10) || return 1
-    aws s3api list-objects-v2 --bucket "$bucket" --max-items 3 | grep -q NextToken
+    aws s3api list-objects-v2 --bucket "$bucket" --max-items 3 | grep NextToken
 }
 removes_all() { aws s3 rb --force "s3://$bucket" >/dev/null && ! aws s3 ls "s3://$bucket"; }
 

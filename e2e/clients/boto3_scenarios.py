@@ -9,6 +9,7 @@ import uuid
 import zlib
 
 import boto3
+import boto3.s3.transfer
 from botocore.client import Config
 from botocore.exceptions import ClientError
 
@@ -309,6 +310,130 @@ def copies_keep_or_replace_what_describes_them():
     refused(412, "PreconditionFailed", s3.copy_object, Bucket=name, Key="x", CopySource=source,
             CopySourceIfNoneMatch=put["ETag"])
     s3.copy_object(Bucket=name, Key="x", CopySource=source, CopySourceIfMatch=put["ETag"])
+
+
+@scenario
+def parts_become_one_object():
+    name = bucket()
+    parts = [pattern(5 << 20, 1), pattern((5 << 20) + 777, 2), pattern(1000, 3)]
+    upload = s3.create_multipart_upload(Bucket=name, Key="mp", ContentType="text/x", Metadata={"k": "v"},
+                                        StorageClass="STANDARD_IA")["UploadId"]
+    target = {"Bucket": name, "Key": "mp", "UploadId": upload}
+    tags = {}
+    for number in [3, 1, 2]:
+        got = s3.upload_part(**target, PartNumber=number, Body=parts[number - 1])
+        tags[number] = got["ETag"]
+        same(got["ETag"], f'"{hashlib.md5(parts[number - 1]).hexdigest()}"')
+    refused(404, "NoSuchKey", s3.get_object, Bucket=name, Key="mp")
+    listed = s3.list_parts(**target)
+    same([(p["PartNumber"], p["Size"], p["ETag"]) for p in listed["Parts"]],
+         [(n, len(parts[n - 1]), tags[n]) for n in [1, 2, 3]])
+    page = s3.list_parts(**target, MaxParts=2)
+    same((page["IsTruncated"], page["NextPartNumberMarker"], len(page["Parts"])), (True, 2, 2))
+    page = s3.list_parts(**target, PartNumberMarker=2)
+    same([p["PartNumber"] for p in page["Parts"]], [3])
+    open_now = s3.list_multipart_uploads(Bucket=name)["Uploads"]
+    same([(u["Key"], u["UploadId"], u["StorageClass"]) for u in open_now], [("mp", upload, "STANDARD_IA")])
+
+    def complete(numbers, tags=tags, **more):
+        listed = [{"PartNumber": n, "ETag": tags[n]} for n in numbers]
+        return s3.complete_multipart_upload(**target, MultipartUpload={"Parts": listed}, **more)
+
+    refused(400, "InvalidPartOrder", lambda **_: complete([2, 1, 3]))
+    refused(400, "InvalidPart", lambda **_: complete([1], {1: '"' + "0" * 32 + '"'}))
+    done = complete([1, 2, 3])
+    digest = hashlib.md5(b"".join(hashlib.md5(part).digest() for part in parts)).hexdigest()
+    same(done["ETag"], f'"{digest}-3"')
+    assert done["Location"].endswith(f"/{name}/mp")
+    whole = b"".join(parts)
+    got = s3.get_object(Bucket=name, Key="mp")
+    same((got["Body"].read() == whole, got["ContentType"], got["Metadata"]), (True, "text/x", {"k": "v"}))
+    same(got["ETag"], done["ETag"])
+    edge = len(parts[0])
+    got = s3.get_object(Bucket=name, Key="mp", Range=f"bytes={edge - 5}-{edge + 5}")
+    same(got["Body"].read(), whole[edge - 5 : edge + 6])
+    refused(404, "NoSuchUpload", s3.list_parts, **target)
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=name)
+    refused(404, "NoSuchUpload", s3.upload_part, Bucket=name, Key="mp", UploadId="nonsense", PartNumber=1, Body=b"x")
+    refused(400, "InvalidArgument", s3.upload_part, **target, PartNumber=10001, Body=b"x")
+
+
+@scenario
+def uploads_are_aborted_and_listed_in_pages():
+    name = bucket()
+    keys = ["a/1", "a/2", "b/1", "c"]
+    ids = {key: s3.create_multipart_upload(Bucket=name, Key=key)["UploadId"] for key in keys}
+    first = s3.list_multipart_uploads(Bucket=name, MaxUploads=2)
+    same(([u["Key"] for u in first["Uploads"]], first["IsTruncated"]), (["a/1", "a/2"], True))
+    rest = s3.list_multipart_uploads(Bucket=name, KeyMarker=first["NextKeyMarker"],
+                                     UploadIdMarker=first["NextUploadIdMarker"])
+    same([u["Key"] for u in rest["Uploads"]], ["b/1", "c"])
+    folded = s3.list_multipart_uploads(Bucket=name, Delimiter="/")
+    same(([p["Prefix"] for p in folded["CommonPrefixes"]], [u["Key"] for u in folded["Uploads"]]),
+         (["a/", "b/"], ["c"]))
+    small = [s3.upload_part(Bucket=name, Key="c", UploadId=ids["c"], PartNumber=n, Body=b"x")["ETag"] for n in [1, 2]]
+    refused(400, "EntityTooSmall", s3.complete_multipart_upload, Bucket=name, Key="c", UploadId=ids["c"],
+            MultipartUpload={"Parts": [{"PartNumber": n + 1, "ETag": tag} for n, tag in enumerate(small)]})
+    refused(400, "MalformedXML", s3.complete_multipart_upload, Bucket=name, Key="c", UploadId=ids["c"],
+            MultipartUpload={"Parts": []})
+    for key, upload in ids.items():
+        s3.abort_multipart_upload(Bucket=name, Key=key, UploadId=upload)
+    refused(404, "NoSuchUpload", s3.abort_multipart_upload, Bucket=name, Key="c", UploadId=ids["c"])
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=name)
+    s3.delete_bucket(Bucket=name)
+
+
+@scenario
+def parts_are_copied_from_objects():
+    name = bucket()
+    body = pattern(12_000_000)
+    s3.put_object(Bucket=name, Key="source", Body=body)
+    upload = s3.create_multipart_upload(Bucket=name, Key="to")["UploadId"]
+    target = {"Bucket": name, "Key": "to", "UploadId": upload}
+    source = {"Bucket": name, "Key": "source"}
+    one = s3.upload_part_copy(**target, PartNumber=1, CopySource=source, CopySourceRange="bytes=0-5999999")
+    two = s3.upload_part_copy(**target, PartNumber=2, CopySource=source, CopySourceRange="bytes=6000000-11999999")
+    refused(416, "InvalidRange", s3.upload_part_copy, **target, PartNumber=3, CopySource=source,
+            CopySourceRange="bytes=6000000-12000000")
+    refused(400, "InvalidArgument", s3.upload_part_copy, **target, PartNumber=3, CopySource=source,
+            CopySourceRange="bytes=5-")
+    tags = [one["CopyPartResult"]["ETag"], two["CopyPartResult"]["ETag"]]
+    s3.complete_multipart_upload(**target, MultipartUpload={
+        "Parts": [{"PartNumber": n + 1, "ETag": tag} for n, tag in enumerate(tags)]})
+    assert s3.get_object(Bucket=name, Key="to")["Body"].read() == body
+    # What boto3 does by itself with large files.
+    config = boto3.s3.transfer.TransferConfig(multipart_threshold=6 << 20, multipart_chunksize=5 << 20)
+    s3.upload_fileobj(io.BytesIO(body), name, "managed", Config=config)
+    out = io.BytesIO()
+    s3.download_fileobj(name, "managed", out, Config=config)
+    assert out.getvalue() == body
+    s3.copy({"Bucket": name, "Key": "managed"}, name, "managed-copy", Config=config)
+    assert s3.get_object(Bucket=name, Key="managed-copy")["Body"].read() == body
+
+
+@scenario
+def checksums_cover_parts_and_wholes():
+    name = bucket()
+    parts = [pattern(5 << 20, 7), pattern(5000, 8)]
+    for algorithm, kind in [("SHA256", "COMPOSITE"), ("CRC32", "COMPOSITE"), ("CRC32", "FULL_OBJECT")]:
+        key = f"{algorithm}-{kind}"
+        made = s3.create_multipart_upload(Bucket=name, Key=key, ChecksumAlgorithm=algorithm, ChecksumType=kind)
+        same((made["ChecksumAlgorithm"], made["ChecksumType"]), (algorithm, kind))
+        target = {"Bucket": name, "Key": key, "UploadId": made["UploadId"]}
+        listed = []
+        for number, part in enumerate(parts, 1):
+            got = s3.upload_part(**target, PartNumber=number, Body=part, ChecksumAlgorithm=algorithm)
+            listed.append({"PartNumber": number, "ETag": got["ETag"],
+                           f"Checksum{algorithm}": got[f"Checksum{algorithm}"]})
+        done = s3.complete_multipart_upload(**target, MultipartUpload={"Parts": listed})
+        head = s3.head_object(Bucket=name, Key=key, ChecksumMode="ENABLED")
+        same((head[f"Checksum{algorithm}"], head["ChecksumType"]), (done[f"Checksum{algorithm}"], kind))
+        assert done[f"Checksum{algorithm}"].endswith("-2") == (kind == "COMPOSITE")
+    whole = zlib.crc32(b"".join(parts)).to_bytes(4, "big")
+    head = s3.head_object(Bucket=name, Key="CRC32-FULL_OBJECT", ChecksumMode="ENABLED")
+    same(head["ChecksumCRC32"], base64.b64encode(whole).decode())
+    refused(400, "InvalidRequest", s3.create_multipart_upload, Bucket=name, Key="x", ChecksumAlgorithm="SHA1",
+            ChecksumType="FULL_OBJECT")
 
 
 @scenario

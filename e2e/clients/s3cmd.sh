@@ -15,7 +15,7 @@ s3() { command s3cmd --config "$WORK/s3cfg" --quiet "$@"; }
 loud() { command s3cmd --config "$WORK/s3cfg" "$@"; }
 make_tree "$WORK/tree"
 
-makes_a_bucket() { s3 mb "s3://$bucket" && loud ls | grep -q "$bucket"; }
+makes_a_bucket() { s3 mb "s3://$bucket" && loud ls | grep "$bucket"; }
 puts_and_gets() {
     local file
     for file in f0 f1 f20000 f300000 f2000000; do
@@ -31,17 +31,17 @@ syncs_a_tree() {
     s3 sync "$WORK/tree/" "s3://$bucket/tree/" && s3 sync "s3://$bucket/tree/" "$WORK/back/" &&
         diff -r "$WORK/tree" "$WORK/back" && same "$(loud sync "$WORK/tree/" "s3://$bucket/tree/" | grep -c upload:)" 0
 }
-lists() { loud ls "s3://$bucket/tree/" | grep -q DIR && loud ls -r "s3://$bucket/tree/" | grep -q 'deep/er/'; }
+lists() { loud ls "s3://$bucket/tree/" | grep DIR && loud ls -r "s3://$bucket/tree/" | grep 'deep/er/'; }
 copies_and_moves() {
     s3 cp "s3://$bucket/one/f20000" "s3://$bucket/copy" && s3 mv "s3://$bucket/copy" "s3://$bucket/moved" &&
         s3 get --force "s3://$bucket/moved" "$WORK/got" && cmp "$WORK/got" "$WORK/tree/f20000"
 }
 tells_about_objects() {
-    loud info "s3://$bucket/one/f20000" | grep -q "$(md5sum <"$WORK/tree/f20000" | cut -d' ' -f1)" &&
-        loud info "s3://$bucket" | grep -q Location
+    loud info "s3://$bucket/one/f20000" | grep "$(md5sum <"$WORK/tree/f20000" | cut -d' ' -f1)" &&
+        loud info "s3://$bucket" | grep Location
 }
 removes_all() {
-    s3 del --recursive --force "s3://$bucket" && s3 rb "s3://$bucket" && ! loud ls | grep -q "$bucket"
+    s3 del --recursive --force "s3://$bucket" && s3 rb "s3://$bucket" && ! loud ls | grep "$bucket"
 }
 
 check makes_a_bucket makes_a_bucket

@@ -107,7 +107,7 @@ impl AdminPort {
     }
 
     async fn set_filter(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
-        let body = read(request).await?;
+        let body = read(request, BODY_BYTES_MAX).await?;
         let filter = std::str::from_utf8(&body).unwrap_or_default().trim();
         match self.log.set(filter) {
             Ok(()) => Ok(text(self.log.get())),
@@ -154,8 +154,8 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<Response<Body>, ApiError> 
     Ok(response)
 }
 
-async fn read(request: Request<Incoming>) -> Result<Bytes, ApiError> {
-    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+async fn read(request: Request<Incoming>, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let body = Limited::new(request.into_body(), bytes_max).collect();
     match tokio::time::timeout(BODY_WAIT, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) => Err(ApiError::bad_request("IncompleteBody", error.to_string())),
@@ -166,6 +166,13 @@ async fn read(request: Request<Incoming>) -> Result<Bytes, ApiError> {
 }
 
 pub(crate) async fn read_json<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, ApiError> {
-    let body = read(request).await?;
+    read_json_within(request, BODY_BYTES_MAX).await
+}
+
+pub(crate) async fn read_json_within<T: DeserializeOwned>(
+    request: Request<Incoming>,
+    bytes_max: usize,
+) -> Result<T, ApiError> {
+    let body = read(request, bytes_max).await?;
     serde_json::from_slice(&body).map_err(|error| ApiError::bad_request("InvalidJson", error.to_string()))
 }

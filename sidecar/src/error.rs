@@ -66,7 +66,7 @@ impl ApiError {
             text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         let code = head.headers.get(HEADER_ERROR).and_then(|value| value.to_str().ok());
         let code = code.or(Some(document.code.as_ref()));
-        let code = CODES.iter().find(|known| Some(**known) == code).copied().unwrap_or("InternalError");
+        let code = code.map_or("InternalError", known_code);
         let kept = [RETRY_AFTER, ETAG, LAST_MODIFIED, CONTENT_RANGE];
         let headers =
             kept.into_iter().filter_map(|name| Some((name.clone(), head.headers.get(name)?.clone())));
@@ -124,17 +124,23 @@ const CODES: &[&str] = &[
     "BucketNotEmpty",
     "DamagedObject",
     "EntityTooLarge",
+    "EntityTooSmall",
     "IncompleteBody",
     "InsufficientStorage",
     "InvalidArgument",
     "InvalidBucketName",
     "InvalidDigest",
+    "InvalidPart",
+    "InvalidPartOrder",
     "InvalidRange",
+    "InvalidTag",
     "InvalidURI",
     "KeyTooLongError",
+    "MetadataTooLarge",
     "MethodNotAllowed",
     "NoSuchBucket",
     "NoSuchKey",
+    "NoSuchUpload",
     "NotImplemented",
     "NotModified",
     "NotOwner",
@@ -144,6 +150,11 @@ const CODES: &[&str] = &[
     "ServiceUnavailable",
     "SlowDown",
 ];
+
+/// The code of ours that this text is.
+pub fn known_code(text: &str) -> &'static str {
+    CODES.iter().find(|known| **known == text).copied().unwrap_or("InternalError")
+}
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -26,17 +26,26 @@ use crate::s3::{self, S3};
 use crate::server::Service;
 use crate::shell::Shell;
 
+mod asks;
 mod bucket;
 mod copy;
 mod failure;
 mod headers;
 mod listing;
 mod object;
+mod uploads;
 
+pub use asks::{answer_here, ask, part_mark};
 pub use copy::{COPIES_CONCURRENT_MAX, Copied, CopyAsk, HEADER_COPY_FROM, HEADER_RENAME_FROM, copy};
-pub use headers::{HEADER_CRC64, HEADER_ETAG};
+pub use headers::{
+    HEADER_CHECKSUM, HEADER_CLASS, HEADER_CRC64, HEADER_ETAG, HEADER_REDIRECT, HEADER_TAGS, attributes,
+    crc64_text, tags_text,
+};
 pub use listing::{all_buckets_inside, buckets_here, page_here, page_inside};
+pub use uploads::{open_uploads, uploads_here};
 
+/// Between sidecars: this body is a part of an upload, `upload.number`.
+pub const HEADER_PART: HeaderName = HeaderName::from_static("x-blobstore-part");
 /// Names a request in logs, in errors and on its way to the owner.
 pub const HEADER_REQUEST_ID: HeaderName = HeaderName::from_static("x-blobstore-request-id");
 /// The owner may change once while we ask; a third answer would be a loop.
@@ -87,7 +96,7 @@ pub async fn inside(
     request_id: &str,
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
-    let operation = route::operation(&head.method, &head.uri, &head.headers)?;
+    let operation = operation(Side::Inside, head)?;
     let exchange = Exchange { shell, side: Side::Inside, head, request_id };
     let response = exchange.handle(operation, body).await?;
     if !response.status().is_success() {
@@ -103,7 +112,7 @@ pub async fn answer(shell: Arc<Shell>, side: Side, request: Request<Incoming>, b
     let body = RequestBody::new(incoming, busy, shell.body_idle());
     let request_id = request_id(&head, side);
     let (notation, bodyless) = (notation(&head), head.method == Method::HEAD);
-    let operation = route::operation(&head.method, &head.uri, &head.headers);
+    let operation = operation(side, &head);
     let label = operation.as_ref().map_or("invalid", Operation::label);
     let mut finish = Finish::begin(label, request_id.clone(), guard);
     let work = async {
@@ -119,6 +128,19 @@ pub async fn answer(shell: Arc<Shell>, side: Side, request: Request<Incoming>, b
     }
     finish.answered(response.status().as_u16());
     response.map(|body| body.finish_with(finish))
+}
+
+fn operation(side: Side, head: &request::Parts) -> Result<Operation, ApiError> {
+    let operation = route::operation(&head.method, &head.uri, &head.headers)?;
+    let Some(mark) = head.headers.get(HEADER_PART) else { return Ok(operation) };
+    match operation {
+        Operation::Put { bucket, name } if side != Side::Client => {
+            let part = mark.to_str().ok().and_then(asks::parse_part_mark);
+            let (upload, number) = part.ok_or_else(uploads::not_a_part)?;
+            Ok(Operation::PutPart { bucket, name, upload, number })
+        }
+        _ => Err(ApiError::bad_request("InvalidArgument", format!("{HEADER_PART} is between sidecars only"))),
+    }
 }
 
 /// A panic ends this request with 500, and nothing else.
@@ -173,6 +195,7 @@ impl Exchange<'_> {
                 self.shell.store.home_slot_of(bucket)
             }
             Operation::Put { bucket, name }
+            | Operation::PutPart { bucket, name, .. }
             | Operation::Get { bucket, name }
             | Operation::Head { bucket, name }
             | Operation::Delete { bucket, name } => self.shell.store.slot_of(bucket, name),
@@ -265,6 +288,9 @@ impl Exchange<'_> {
         };
         let outcome = match operation {
             Operation::Put { bucket, name } => object::put(self, bucket, name, &mut body).await,
+            Operation::PutPart { bucket, name, upload, number } => {
+                uploads::put_part(self, (bucket, name), (*upload, *number), &mut body).await
+            }
             Operation::Get { bucket, name } => object::get(self, bucket, name).await,
             Operation::Head { bucket, name } => object::head(self, bucket, name).await,
             Operation::Delete { bucket, name } => object::delete(self, bucket, name).await,

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::admin::{json, read_json};
+use crate::admin::{json, read_json, read_json_within};
 use crate::auth::bearer_is;
 use crate::body::Body;
 use crate::control::Control;
@@ -79,6 +79,14 @@ impl PeerPort {
             (&Method::POST, wire::LIST_PATH) => {
                 let ask: wire::ListAsk = read_json(request).await?;
                 answer(lane::page_here(&self.shell, &ask).await)
+            }
+            (&Method::POST, wire::ASK_PATH) => {
+                let ask: wire::ask::Ask = read_json_within(request, wire::ASK_BYTES_MAX).await?;
+                answer(lane::answer_here(&self.shell, &ask).await)
+            }
+            (&Method::POST, wire::UPLOADS_PATH) => {
+                let ask: wire::ask::UploadsAsk = read_json(request).await?;
+                answer(lane::uploads_here(&self.shell, &ask).await)
             }
             (&Method::POST, wire::LEASE_PATH) => {
                 let lease: wire::Lease = read_json(request).await?;

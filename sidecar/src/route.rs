@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use blobstore_sidecar_core::key::{BucketName, NAME_BYTES_MAX, NameError, ObjectName};
 use blobstore_sidecar_core::list::PAGE_ITEMS_MAX;
+use blobstore_sidecar_store::UploadId;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
@@ -32,6 +33,13 @@ pub enum Operation {
     Put {
         bucket: BucketName,
         name: ObjectName,
+    },
+    /// One part of an upload; never from a client's own request.
+    PutPart {
+        bucket: BucketName,
+        name: ObjectName,
+        upload: UploadId,
+        number: u16,
     },
     Get {
         bucket: BucketName,
@@ -84,6 +92,7 @@ impl Operation {
             Self::DeleteBucket { .. } => "delete_bucket",
             Self::List { .. } => "list",
             Self::Put { .. } => "put",
+            Self::PutPart { .. } => "put_part",
             Self::Get { .. } => "get",
             Self::Head { .. } => "head",
             Self::Delete { .. } => "delete",
@@ -102,9 +111,9 @@ impl Operation {
             }
             Self::HeadBucket { bucket } => (Right::List, bucket.as_str(), ""),
             Self::List { bucket, query } => (Right::List, bucket.as_str(), query.prefix.as_str()),
-            Self::Put { bucket, name } | Self::Describe { bucket, name } => {
-                (Right::Write, bucket.as_str(), name.as_str())
-            }
+            Self::Put { bucket, name }
+            | Self::PutPart { bucket, name, .. }
+            | Self::Describe { bucket, name } => (Right::Write, bucket.as_str(), name.as_str()),
             Self::Get { bucket, name } | Self::Head { bucket, name } => {
                 (Right::Read, bucket.as_str(), name.as_str())
             }

@@ -25,9 +25,12 @@ mod defaults;
 mod error;
 mod form;
 mod listing;
+mod multipart;
 mod object;
+mod tagging;
 mod translate;
 mod upload;
+mod uploads;
 
 /// A signed chunk is held whole until its signature is verified: the bound of what one upload may hold so.
 const SIGNED_CHUNK_BYTES_MAX: usize = 1 << 20;

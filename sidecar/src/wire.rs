@@ -7,6 +7,8 @@ use blobstore_sidecar_core::list::{ListEntry, ListItem, ListPage};
 use blobstore_sidecar_store::{BucketInfo, LeaseAsk};
 use serde::{Deserialize, Serialize};
 
+pub mod ask;
+
 /// Paths on the peer port.
 pub const HEALTH_PATH: &str = "/v1/health";
 pub const LIST_PATH: &str = "/v1/list";
@@ -14,6 +16,10 @@ pub const BUCKETS_PATH: &str = "/v1/buckets";
 pub const BUCKET_PATH: &str = "/v1/bucket";
 pub const LEASE_PATH: &str = "/v1/lease";
 pub const SEAL_PATH: &str = "/v1/seal";
+pub const ASK_PATH: &str = "/v1/ask";
+/// The list of 10,000 parts with a tag and a checksum each.
+pub const ASK_BYTES_MAX: usize = 4 << 20;
+pub const UPLOADS_PATH: &str = "/v1/uploads";
 
 /// `GET /v1/health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

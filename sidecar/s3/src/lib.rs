@@ -2,6 +2,8 @@
 //! keys are encoded. Pure: no clock, no sockets; the effects are the shell's.
 
 pub mod checksum;
+pub mod cors;
 pub mod names;
+pub mod policy;
 
 pub use s3s::S3ErrorCode;

@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
+use blobstore_sidecar_core::checksum::Checksum;
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE,
-    ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, RANGE,
 };
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::BodyExt as _;
 
-use super::headers::{self, HEADER_ETAG};
+use super::headers::{HEADER_CHECKSUM, HEADER_CLASS, HEADER_ETAG, HEADER_REDIRECT, HEADER_TAGS};
 use super::{Exchange, inside};
 use crate::body::{Body, RequestBody};
 use crate::error::ApiError;
@@ -22,8 +23,17 @@ use crate::shell::Shell;
 pub const COPIES_CONCURRENT_MAX: usize = 16;
 
 /// Headers that describe an object, as a read gives them and a write takes them.
-const DESCRIBING: &[HeaderName] =
-    &[CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES];
+static DESCRIBING: [HeaderName; 9] = [
+    CACHE_CONTROL,
+    CONTENT_DISPOSITION,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_TYPE,
+    EXPIRES,
+    HEADER_CLASS,
+    HEADER_REDIRECT,
+    HEADER_TAGS,
+];
 const META: &str = "x-amz-meta-";
 
 /// `bucket/key`, or `/bucket/key`, percent-encoded: where a copy or a rename comes from.
@@ -37,8 +47,10 @@ const HEADER_METADATA: HeaderName = HeaderName::from_static("x-blobstore-metadat
 pub struct CopyAsk {
     pub from: String,
     pub to: String,
-    /// Conditions and range of the read.
+    /// Conditions of the read.
     pub read: HeaderMap,
+    /// First and last byte; all of it must be there.
+    pub range: Option<(u64, u64)>,
     /// Of the write: its conditions, and what marks it (a part, a kind of ETag).
     pub write: HeaderMap,
     /// What the copy is described by; `None`: as the source is.
@@ -61,7 +73,13 @@ pub async fn copy(shell: &Arc<Shell>, request_id: &str, ask: CopyAsk) -> Result<
     let Ok(Ok(_permit)) = permit else {
         return Err(ApiError::slow_down("too many copies at once: retry in a moment"));
     };
-    let read = parts(Method::GET, &ask.from, ask.read)?;
+    let mut wanted = ask.read;
+    if let Some((first, last)) = ask.range
+        && let Ok(value) = HeaderValue::from_str(&format!("bytes={first}-{last}"))
+    {
+        wanted.insert(RANGE, value);
+    }
+    let read = parts(Method::GET, &ask.from, wanted)?;
     let found = match Box::pin(inside(shell, &read, request_id, RequestBody::none())).await {
         Err(error) if error.status == StatusCode::NOT_MODIFIED => {
             let message = "the source does not meet the condition";
@@ -70,6 +88,14 @@ pub async fn copy(shell: &Arc<Shell>, request_id: &str, ask: CopyAsk) -> Result<
         found => found?,
     };
     let (source, body) = found.into_parts();
+    if let Some((first, last)) = ask.range {
+        let wanted = format!("bytes {first}-{last}/");
+        let range = source.headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        if !range.is_some_and(|range| range.starts_with(&wanted)) {
+            let message = "the range reaches beyond the end of the source";
+            return Err(ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", message));
+        }
+    }
     let length = source.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let mut given = ask.described.unwrap_or_else(|| described_by(&source.headers));
     given.extend(ask.write);
@@ -77,6 +103,13 @@ pub async fn copy(shell: &Arc<Shell>, request_id: &str, ask: CopyAsk) -> Result<
     let is_md5 = source.headers.get(ETAG).is_some_and(|value| !value.as_bytes().contains(&b'-'));
     if is_md5 && !given.contains_key(HEADER_ETAG) {
         given.insert(HEADER_ETAG, HeaderValue::from_static("md5"));
+    }
+    // And its kind of checksum.
+    let kept = source.headers.get(HEADER_CHECKSUM).and_then(|value| value.to_str().ok());
+    if let Some(checksum) = kept.and_then(Checksum::decode)
+        && !given.contains_key(HEADER_CHECKSUM)
+    {
+        given.insert(HEADER_CHECKSUM, HeaderValue::from_static(checksum.algorithm.name()));
     }
     let write = parts(Method::PUT, &ask.to, given)?;
     let body = RequestBody::inner(body.into_data_stream(), length, shell.body_idle());
@@ -95,8 +128,7 @@ fn parts(method: Method, path: &str, headers: HeaderMap) -> Result<request::Part
 fn described_by(source: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::new();
     for (name, value) in source {
-        let echoed = headers::ECHOED.contains(name) || name.as_str().starts_with(META);
-        if echoed || DESCRIBING.contains(name) {
+        if name.as_str().starts_with(META) || DESCRIBING.contains(name) {
             kept.append(name.clone(), value.clone());
         }
     }
@@ -123,6 +155,7 @@ pub(super) async fn put(
         from: path(from),
         to: path(to),
         read: HeaderMap::new(),
+        range: None,
         write: conditions(given),
         described: replace.then(|| own_description(given)),
     };
@@ -150,6 +183,7 @@ pub(super) async fn patch(exchange: &Exchange<'_>, place: Place<'_>) -> Result<R
         from: path.clone(),
         to: path.clone(),
         read,
+        range: None,
         write: HeaderMap::new(),
         described: Some(own_description(given)),
     };

@@ -2,10 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use blobstore_sidecar_core::checksum::Algorithm;
 use blobstore_sidecar_core::etag::TagSet;
 use blobstore_sidecar_core::precondition::{Conditions, IfRange, http_date, parse_http_date};
 use blobstore_sidecar_core::range::ByteRange;
-use blobstore_sidecar_store::{Attributes, ObjectMeta};
+use blobstore_sidecar_core::record::TAGS_MAX;
+use blobstore_sidecar_origins::NONE_YET;
+use blobstore_sidecar_store::{Attributes, BodyChecks, ObjectMeta};
 use http::HeaderMap;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE,
@@ -13,8 +16,9 @@ use http::header::{
     IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
 };
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::error::ApiError;
-use blobstore_sidecar_origins::NONE_YET;
 
 /// User metadata is taken under both and comes back under both: S3's clients and ours read their own.
 const META_PREFIXES: [&str; 2] = ["x-amz-meta-", "x-blobstore-meta-"];
@@ -22,12 +26,13 @@ const META_PREFIXES: [&str; 2] = ["x-amz-meta-", "x-blobstore-meta-"];
 pub const HEADER_ETAG: HeaderName = HeaderName::from_static("x-blobstore-etag");
 /// CRC64-NVME of the whole object: base64 of its eight bytes, as S3 writes it.
 pub const HEADER_CRC64: HeaderName = HeaderName::from_static("x-blobstore-crc64nvme");
-/// Headers that are stored as they come, and come back. In the record their names begin with a colon: no user
-/// metadata can have such a name.
-pub(super) const ECHOED: [HeaderName; 2] = [
-    HeaderName::from_static("x-amz-storage-class"),
-    HeaderName::from_static("x-amz-website-redirect-location"),
-];
+/// Between sidecars: the checksum to compute and keep (a request), or that is kept (an answer, with its value).
+pub const HEADER_CHECKSUM: HeaderName = HeaderName::from_static("x-blobstore-checksum");
+/// Tags as in a query string: `a=b&c=d`.
+pub const HEADER_TAGS: HeaderName = HeaderName::from_static("x-blobstore-tags");
+/// Stored as they come, and given back.
+pub const HEADER_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
+pub const HEADER_REDIRECT: HeaderName = HeaderName::from_static("x-amz-website-redirect-location");
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -43,7 +48,7 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, ApiErr
 }
 
 /// What is stored with an upload.
-pub(super) fn attributes(headers: &HeaderMap) -> Result<Attributes, ApiError> {
+pub fn attributes(headers: &HeaderMap) -> Result<Attributes, ApiError> {
     let mut user: Vec<(String, String)> = Vec::new();
     for name in headers.keys() {
         let Some(short) = META_PREFIXES.iter().find_map(|prefix| name.as_str().strip_prefix(prefix)) else {
@@ -54,11 +59,6 @@ pub(super) fn attributes(headers: &HeaderMap) -> Result<Attributes, ApiError> {
             user.push((short.to_owned(), value));
         }
     }
-    for name in &ECHOED {
-        if let Some(value) = text(headers, name)? {
-            user.push((format!(":{name}"), value));
-        }
-    }
     Ok(Attributes {
         content_type: text(headers, &CONTENT_TYPE)?,
         content_encoding: text(headers, &CONTENT_ENCODING)?,
@@ -67,8 +67,37 @@ pub(super) fn attributes(headers: &HeaderMap) -> Result<Attributes, ApiError> {
         cache_control: text(headers, &CACHE_CONTROL)?,
         expires: text(headers, &EXPIRES)?,
         user,
+        tags: tags(headers)?,
+        storage_class: text(headers, &HEADER_CLASS)?,
+        redirect: text(headers, &HEADER_REDIRECT)?,
         ..Attributes::default()
     })
+}
+
+fn tags(headers: &HeaderMap) -> Result<Vec<(String, String)>, ApiError> {
+    let Some(text) = text(headers, &HEADER_TAGS)? else { return Ok(Vec::new()) };
+    let tags = crate::route::parameters(&text)?;
+    if tags.len() > TAGS_MAX {
+        return Err(ApiError::bad_request("InvalidTag", format!("an object has at most {TAGS_MAX} tags")));
+    }
+    Ok(tags)
+}
+
+/// Tags as [`HEADER_TAGS`] carries them.
+pub fn tags_text(tags: &[(String, String)]) -> String {
+    let plain = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let pairs: Vec<String> =
+        tags.iter().map(|(key, value)| format!("{}={}", plain(key), plain(value))).collect();
+    pairs.join("&")
+}
+
+/// The checksum that the store is to compute.
+pub(super) fn checks(headers: &HeaderMap) -> Result<BodyChecks, ApiError> {
+    let Some(name) = headers.get(HEADER_CHECKSUM) else { return Ok(BodyChecks::default()) };
+    let algorithm = name.to_str().ok().and_then(Algorithm::parse).ok_or_else(|| {
+        ApiError::bad_request("InvalidArgument", format!("{HEADER_CHECKSUM} names no checksum of S3"))
+    })?;
+    Ok(BodyChecks { algorithm: Some(algorithm), ..BodyChecks::default() })
 }
 
 /// Does the client want the body's MD5 as ETag?
@@ -76,9 +105,13 @@ pub(super) fn wants_md5(headers: &HeaderMap) -> bool {
     headers.get(HEADER_ETAG).is_some_and(|value| value.as_bytes() == b"md5")
 }
 
+/// As S3 writes it.
+pub fn crc64_text(sum: u64) -> String {
+    STANDARD.encode(sum.to_be_bytes())
+}
+
 pub(super) fn crc64(sum: u64) -> HeaderValue {
-    HeaderValue::from_str(&STANDARD.encode(sum.to_be_bytes()))
-        .unwrap_or_else(|_| HeaderValue::from_static(""))
+    HeaderValue::from_str(&crc64_text(sum)).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// `Content-MD5`, when there is one.
@@ -136,10 +169,10 @@ pub(super) fn describe(out: &mut HeaderMap, meta: &ObjectMeta) {
         expires,
         user,
         origin: _,
-        tags: _,
-        storage_class: _,
-        redirect: _,
-        checksum: _,
+        tags,
+        storage_class,
+        redirect,
+        checksum,
     } = meta.attributes.as_ref();
     let mut put = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
@@ -155,6 +188,8 @@ pub(super) fn describe(out: &mut HeaderMap, meta: &ObjectMeta) {
         (CONTENT_LANGUAGE, content_language),
         (CACHE_CONTROL, cache_control),
         (EXPIRES, expires),
+        (HEADER_CLASS, storage_class),
+        (HEADER_REDIRECT, redirect),
     ];
     for (name, value) in stored {
         if let Some(value) = value {
@@ -162,17 +197,17 @@ pub(super) fn describe(out: &mut HeaderMap, meta: &ObjectMeta) {
         }
     }
     for (short, value) in user {
-        if let Some(echoed) = short.strip_prefix(':') {
-            if let Some(name) = ECHOED.iter().find(|name| name.as_str() == echoed) {
-                put(name.clone(), value);
-            }
-            continue;
-        }
         for prefix in META_PREFIXES {
             if let Ok(name) = HeaderName::from_bytes(format!("{prefix}{short}").as_bytes()) {
                 put(name, value);
             }
         }
+    }
+    if !tags.is_empty() {
+        put(HEADER_TAGS, &tags_text(tags));
+    }
+    if let Some(checksum) = checksum {
+        put(HEADER_CHECKSUM, &checksum.encode());
     }
     // A body that still comes from its origin has no checksum yet.
     if meta.generation != NONE_YET {

@@ -86,7 +86,7 @@ pub(super) async fn buckets(exchange: &Exchange<'_>) -> Result<Response<Body>, A
 }
 
 /// Tries again once when an owner changed under the listing.
-async fn whole<T, F>(exchange: &Exchange<'_>, ask: impl Fn() -> F) -> Result<T, ApiError>
+pub(super) async fn whole<T, F>(exchange: &Exchange<'_>, ask: impl Fn() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
@@ -139,7 +139,7 @@ pub async fn buckets_here(shell: &Shell) -> Result<wire::Buckets, StoreError> {
     Ok(wire::Buckets { partitions: before, buckets })
 }
 
-fn moved() -> StoreError {
+pub(super) fn moved() -> StoreError {
     let message = "partitions moved during the listing: repeat it";
     StoreError::new(ErrorKind::NotOwner { address: None, epoch: None }, message)
 }
@@ -170,7 +170,7 @@ async fn all_buckets(shell: &Shell) -> Result<Vec<BucketInfo>, StoreError> {
 }
 
 /// Every partition is in one of the parts.
-fn covered<'a>(
+pub(super) fn covered<'a>(
     peering: &Peering,
     partitions: u32,
     parts: impl Iterator<Item = &'a Vec<u32>>,

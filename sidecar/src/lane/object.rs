@@ -30,6 +30,7 @@ pub(super) async fn put(
         conditions: headers::conditions(given)?,
         content_md5: headers::content_md5(given)?,
         want_md5_etag: headers::wants_md5(given),
+        checks: headers::checks(given)?,
         ..PutRequest::new(bucket.clone(), name.clone(), body.length())
     };
     let stored = exchange.shell.store.put(request, body).await?;
@@ -37,6 +38,9 @@ pub(super) async fn put(
     set(response.headers_mut(), ETAG, &stored.etag.quoted());
     set(response.headers_mut(), LAST_MODIFIED, &http_date(stored.modified_ms));
     response.headers_mut().insert(headers::HEADER_CRC64, headers::crc64(stored.crc64));
+    if let Some(checksum) = &stored.checksum {
+        set(response.headers_mut(), headers::HEADER_CHECKSUM, &checksum.encode());
+    }
     Ok(response)
 }
 
@@ -107,14 +111,18 @@ async fn read(exchange: &Exchange<'_>, request: GetRequest) -> Result<GetOutcome
 }
 
 /// A bucket that shows an origin may take no writes.
-fn writable(exchange: &Exchange<'_>, bucket: &BucketName, name: &ObjectName) -> Result<(), Refused> {
+pub(super) fn writable(
+    exchange: &Exchange<'_>,
+    bucket: &BucketName,
+    name: &ObjectName,
+) -> Result<(), Refused> {
     match exchange.shell.origins.refuses(bucket, name) {
         Some(error) => Err(error.into()),
         None => Ok(()),
     }
 }
 
-fn set(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {
+pub(super) fn set(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }

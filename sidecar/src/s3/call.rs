@@ -12,6 +12,7 @@ use crate::body::{Body, RequestBody};
 use crate::error::ApiError;
 use crate::lane;
 use crate::shell::Shell;
+use crate::wire::ask::{Ask, Told};
 
 /// The shell, and who asks.
 pub(super) struct Call<'a> {
@@ -61,6 +62,11 @@ impl<'a> Call<'a> {
         body: Option<RequestBody>,
     ) -> S3Result<Response<Body>> {
         self.lane(method, path, headers, body).await.map_err(error::from_api)
+    }
+
+    /// A small operation at the object's owner.
+    pub(super) async fn owner(&self, ask: Ask) -> S3Result<Told> {
+        Box::pin(lane::ask(self.shell, &self.request_id, &ask)).await.map_err(error::from_api)
     }
 
     pub(super) async fn bucket_exists(&self, bucket: &str) -> S3Result<()> {

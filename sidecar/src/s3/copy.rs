@@ -15,7 +15,7 @@ use super::error;
 use super::listing::timestamp;
 use super::object::{description, pass, refuse_unsupported};
 use crate::auth::Right;
-use crate::lane::{Copied, CopyAsk, copy};
+use crate::lane::{Copied, CopyAsk, HEADER_TAGS, copy};
 
 /// Conditions on the source, and what they are called in the read.
 const CONDITIONS: &[(&str, HeaderName)] = &[
@@ -35,6 +35,14 @@ pub(super) fn source(call: &Call<'_>, source: &CopySource) -> S3Result<(String, 
     object_name(key)?;
     call.allow(Right::Read, bucket, key)?;
     Ok((bucket.to_string(), key.to_string(), version_id.as_ref().map(ToString::to_string)))
+}
+
+/// Where the read of a source goes.
+pub(super) fn source_path(bucket: &str, key: &str, version: Option<&str>) -> String {
+    match version {
+        None => path_of(bucket, key),
+        Some(version) => format!("{}?versionId={version}", path_of(bucket, key)),
+    }
 }
 
 pub(super) fn conditions(headers: &HeaderMap) -> HeaderMap {
@@ -66,7 +74,7 @@ pub(super) async fn object(
     let S3Request { input, headers, .. } = request;
     object_name(&input.key)?;
     refuse_unsupported(&headers)?;
-    let (bucket, key, _) = source(&call, &input.copy_source)?;
+    let (bucket, key, version) = source(&call, &input.copy_source)?;
     let replace = replaces(&headers, "x-amz-metadata-directive")?;
     let changes = CHANGES.iter().any(|name| headers.contains_key(*name));
     if bucket == input.bucket && key == input.key && !replace && !changes {
@@ -80,10 +88,16 @@ pub(super) async fn object(
     pass(&headers, &mut write, &[IF_MATCH, IF_NONE_MATCH]);
     let names: Vec<HeaderName> = CHANGES.iter().map(|name| HeaderName::from_static(name)).collect();
     pass(&headers, &mut write, &names);
+    let tags = headers.get("x-amz-tagging").cloned().unwrap_or_else(|| HeaderValue::from_static(""));
+    if replaces(&headers, "x-amz-tagging-directive")? {
+        super::tagging::check_header(&tags)?;
+        write.insert(HEADER_TAGS, tags);
+    }
     let ask = CopyAsk {
-        from: path_of(&bucket, &key),
+        from: source_path(&bucket, &key, version.as_deref()),
         to: path_of(&input.bucket, &input.key),
         read: conditions(&headers),
+        range: None,
         write,
         described: if replace { Some(description(&headers)?) } else { None },
     };

@@ -1,8 +1,8 @@
 //! What a bucket answers that nobody has configured: what AWS answers for a bucket without that configuration.
 
 use s3s::dto::{
-    GetBucketAclOutput, GetBucketRequestPaymentOutput, GetObjectAclInput, GetObjectAclOutput, Grant, Grantee,
-    Payer, Permission, Type,
+    AccessControlPolicy, GetBucketAclOutput, GetBucketRequestPaymentOutput, GetObjectAclInput,
+    GetObjectAclOutput, Grant, Grantee, Payer, Permission, Type,
 };
 use s3s::{S3Error, S3Request, S3Response, S3Result};
 
@@ -75,10 +75,16 @@ pub(super) async fn object_acl(
 }
 
 /// Setting an access control list: fine when it only says what holds anyway.
-pub(super) fn private_acl(headers: &HeaderMap) -> S3Result<()> {
+pub(super) fn private_acl(headers: &HeaderMap, document: Option<&AccessControlPolicy>) -> S3Result<()> {
     let canned = headers.get("x-amz-acl").and_then(|value| value.to_str().ok());
-    match canned {
-        Some("private" | "bucket-owner-full-control") => Ok(()),
+    let own = owner(None).id;
+    let grants = document.map(|document| document.grants.as_deref().unwrap_or_default());
+    let only_own = |grants: &[Grant]| {
+        grants.iter().all(|grant| grant.grantee.as_ref().is_some_and(|grantee| grantee.id == own))
+    };
+    match (canned, grants) {
+        (Some("private" | "bucket-owner-full-control"), None) => Ok(()),
+        (None, Some(grants)) if only_own(grants) => Ok(()),
         _ => Err(S3Error::new(S3ErrorCode::AccessControlListNotSupported)),
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn timestamp(ms: u64) -> Timestamp {
     Timestamp::from(time)
 }
 
-fn is_url(encoding: Option<&EncodingType>) -> S3Result<bool> {
+pub(super) fn is_url(encoding: Option<&EncodingType>) -> S3Result<bool> {
     match encoding.map(EncodingType::as_str) {
         None => Ok(false),
         Some(EncodingType::URL) => Ok(true),

@@ -1,5 +1,6 @@
 //! Objects over S3: PUT, GET, HEAD and DELETE as requests of the plain lane, with headers passed on as they are.
 
+use blobstore_sidecar_core::checksum::{Checksum, Coverage};
 use blobstore_sidecar_s3::checksum::Algorithm;
 use blobstore_sidecar_s3::names::path_of;
 use futures::StreamExt as _;
@@ -9,21 +10,23 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use s3s::dto::{
-    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag,
-    GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PostObjectInput, PostObjectOutput,
-    PutObjectInput, PutObjectOutput, StreamingBlob,
+    ChecksumType, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput,
+    DeletedObject, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PostObjectInput,
+    PostObjectOutput, PutObjectInput, PutObjectOutput, StreamingBlob,
 };
 use s3s::{S3Error, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
 use super::call::{Call, object_name};
+use super::multipart::algorithm_of;
+use super::tagging;
 use super::{error, upload};
 use crate::auth::Right;
 use crate::body::Body;
-use crate::lane::{HEADER_CRC64, HEADER_ETAG};
+use crate::lane::{HEADER_CHECKSUM, HEADER_CRC64, HEADER_ETAG, HEADER_TAGS};
 
 /// Single uploads up to this get their MD5 as ETag: clients compare it, and half a gigabyte per second and core is
 /// enough for them. Larger ones get an ETag in the form that clients know not to compare.
-const MD5_BYTES_MAX: u64 = 8 << 20;
+pub(super) const MD5_BYTES_MAX: u64 = 8 << 20;
 /// User metadata of one object, names and values, as S3 counts it.
 const METADATA_BYTES_MAX: usize = 2 << 10;
 /// Deletions of one DeleteObjects at once: enough to hide a round trip, few enough for a busy pod.
@@ -88,6 +91,10 @@ pub(super) fn description(headers: &HeaderMap) -> S3Result<HeaderMap> {
         if let Some(value) = HeaderValue::from_str(&own.join(",")).ok().filter(|value| !value.is_empty()) {
             kept.insert(CONTENT_ENCODING, value);
         }
+    }
+    if let Some(tags) = headers.get("x-amz-tagging") {
+        tagging::check_header(tags)?;
+        kept.insert(HEADER_TAGS, tags.clone());
     }
     for name in ECHOED {
         if let Some(value) = headers.get(*name) {
@@ -201,25 +208,59 @@ impl Upload<'_> {
             given.insert(HEADER_ETAG, HeaderValue::from_static("md5"));
         }
         let (body, proof) = upload::verified(call.shell, body, &headers, trailers, length).await?;
+        if let Some(name) = proof.promised().and_then(upload::storable) {
+            given.insert(HEADER_CHECKSUM, HeaderValue::from_static(name));
+        } else if let Some(name) = headers.get("x-amz-checksum-algorithm").and_then(|name| name.to_str().ok())
+        {
+            given.insert(HEADER_CHECKSUM, HeaderValue::from_static(algorithm_of(name)?.name()));
+        }
         let stored = match call.lane(Method::PUT, &path_of(bucket, key), given, Some(body)).await {
             Ok(stored) => stored,
             Err(refused) => return Err(proof.refusal().unwrap_or_else(|| error::from_api(refused))),
         };
         let mut response = S3Response::new(PutObjectOutput { e_tag: etag(&stored), ..Default::default() });
-        let crc64 = stored.headers().get(HEADER_CRC64).and_then(|value| value.to_str().ok());
-        let sum = proof.sum().or(crc64.map(|sum| (Algorithm::Crc64Nvme, sum.to_owned())));
-        describe_sum(&mut response.headers, sum);
+        let sum =
+            proof.sum().or_else(|| kept_sum(stored.headers()).map(|(algorithm, sum, _)| (algorithm, sum)));
+        describe_sum(&mut response.headers, sum, Some(ChecksumType::FULL_OBJECT));
         Ok(response)
     }
 }
 
-pub(super) fn describe_sum(headers: &mut HeaderMap, sum: Option<(Algorithm, String)>) {
+/// Shows a checksum, and what it covers.
+pub(super) fn describe_sum(
+    headers: &mut HeaderMap,
+    sum: Option<(Algorithm, String)>,
+    kind: Option<&'static str>,
+) {
     if let Some((algorithm, sum)) = sum
         && let Ok(value) = HeaderValue::from_str(&sum)
     {
         headers.insert(HeaderName::from_static(algorithm.header()), value);
-        let kind = HeaderValue::from_static("FULL_OBJECT");
-        headers.insert(HeaderName::from_static("x-amz-checksum-type"), kind);
+        if let Some(kind) = kind {
+            headers.insert(HeaderName::from_static("x-amz-checksum-type"), HeaderValue::from_static(kind));
+        }
+    }
+}
+
+/// A stored checksum as S3 shows it: algorithm, value, what it covers.
+pub(super) fn shown_sum(sum: &Checksum) -> (Algorithm, String, &'static str) {
+    let algorithm = Algorithm::parse(sum.algorithm.name()).unwrap_or(Algorithm::Crc64Nvme);
+    let kind = match sum.coverage {
+        Coverage::FullObject => ChecksumType::FULL_OBJECT,
+        Coverage::Composite { .. } => ChecksumType::COMPOSITE,
+    };
+    (algorithm, sum.to_string(), kind)
+}
+
+/// The checksum that an answer of the plain lane tells of: the one that was asked for, or the one that is always kept.
+pub(super) fn kept_sum(headers: &HeaderMap) -> Option<(Algorithm, String, &'static str)> {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    match text(&HEADER_CHECKSUM).and_then(Checksum::decode) {
+        Some(sum) => Some(shown_sum(&sum)),
+        None => {
+            let crc64 = text(&HEADER_CRC64)?.to_owned();
+            Some((Algorithm::Crc64Nvme, crc64, ChecksumType::FULL_OBJECT))
+        }
     }
 }
 
@@ -234,9 +275,15 @@ fn shown(from: &HeaderMap, sums: bool, overridden: &[HeaderName]) -> HeaderMap {
             headers.append(name.clone(), value.clone());
         }
     }
-    let crc64 = from.get(HEADER_CRC64).and_then(|value| value.to_str().ok());
-    if sums && !from.contains_key(http::header::CONTENT_RANGE) {
-        describe_sum(&mut headers, crc64.map(|sum| (Algorithm::Crc64Nvme, sum.to_owned())));
+    if sums
+        && !from.contains_key(http::header::CONTENT_RANGE)
+        && let Some((algorithm, sum, kind)) = kept_sum(from)
+    {
+        describe_sum(&mut headers, Some((algorithm, sum)), Some(kind));
+    }
+    let tags = from.get(HEADER_TAGS).map_or(0, |tags| tags.as_bytes().split(|byte| *byte == b'&').count());
+    if tags > 0 {
+        headers.insert(HeaderName::from_static("x-amz-tagging-count"), HeaderValue::from(tags));
     }
     headers
 }

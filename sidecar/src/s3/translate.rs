@@ -7,7 +7,7 @@ use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::call::Call;
-use super::{bucket, copy, defaults, listing, object};
+use super::{bucket, copy, defaults, listing, multipart, object, uploads};
 use crate::shell::Shell;
 
 /// The S3 API over the plain lane.
@@ -60,6 +60,46 @@ impl S3 for Translator {
     async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
         let call = Call::of(&self.0, &req);
         copy::object(call, req).await
+    }
+    async fn create_multipart_upload(
+        &self,
+        req: S3Request<CreateMultipartUploadInput>,
+    ) -> Answer<CreateMultipartUploadOutput> {
+        let call = Call::of(&self.0, &req);
+        multipart::create(call, req).await
+    }
+    async fn upload_part(&self, req: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
+        let call = Call::of(&self.0, &req);
+        multipart::put_part(call, req).await
+    }
+    async fn upload_part_copy(&self, req: S3Request<UploadPartCopyInput>) -> Answer<UploadPartCopyOutput> {
+        let call = Call::of(&self.0, &req);
+        multipart::copy_part(call, req).await
+    }
+    async fn complete_multipart_upload(
+        &self,
+        req: S3Request<CompleteMultipartUploadInput>,
+    ) -> Answer<CompleteMultipartUploadOutput> {
+        let call = Call::of(&self.0, &req);
+        multipart::complete(call, req).await
+    }
+    async fn abort_multipart_upload(
+        &self,
+        req: S3Request<AbortMultipartUploadInput>,
+    ) -> Answer<AbortMultipartUploadOutput> {
+        let call = Call::of(&self.0, &req);
+        multipart::abort(call, req).await
+    }
+    async fn list_parts(&self, req: S3Request<ListPartsInput>) -> Answer<ListPartsOutput> {
+        let call = Call::of(&self.0, &req);
+        uploads::parts(call, req).await
+    }
+    async fn list_multipart_uploads(
+        &self,
+        req: S3Request<ListMultipartUploadsInput>,
+    ) -> Answer<ListMultipartUploadsOutput> {
+        let call = Call::of(&self.0, &req);
+        uploads::open(call, req).await
     }
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
         let call = Call::of(&self.0, &req);
@@ -208,12 +248,12 @@ impl S3 for Translator {
     }
     async fn put_bucket_acl(&self, req: S3Request<PutBucketAclInput>) -> Answer<PutBucketAclOutput> {
         let call = Call::of(&self.0, &req);
-        defaults::private_acl(&req.headers)?;
+        defaults::private_acl(&req.headers, req.input.access_control_policy.as_ref())?;
         defaults::empty(call, &req.input.bucket).await
     }
     async fn put_object_acl(&self, req: S3Request<PutObjectAclInput>) -> Answer<PutObjectAclOutput> {
         let call = Call::of(&self.0, &req);
-        defaults::private_acl(&req.headers)?;
+        defaults::private_acl(&req.headers, req.input.access_control_policy.as_ref())?;
         defaults::empty(call, &req.input.bucket).await
     }
 }

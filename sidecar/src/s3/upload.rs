@@ -24,11 +24,22 @@ pub(super) struct Proof(Arc<Mutex<Found>>);
 
 #[derive(Debug, Default)]
 struct Found {
+    promised: Option<Algorithm>,
     refusal: Option<S3Error>,
     sum: Option<(Algorithm, String)>,
 }
 
+/// The store keeps these; others are verified only.
+pub(super) fn storable(algorithm: Algorithm) -> Option<&'static str> {
+    blobstore_sidecar_core::checksum::Algorithm::parse(algorithm.name()).map(|algorithm| algorithm.name())
+}
+
 impl Proof {
+    /// What the request said that it would prove.
+    pub(super) fn promised(&self) -> Option<Algorithm> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).promised
+    }
+
     /// The checksum that was promised and holds.
     pub(super) fn sum(&self) -> Option<(Algorithm, String)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).sum.clone()
@@ -55,7 +66,8 @@ pub(super) async fn verified(
     length: Option<u64>,
 ) -> S3Result<(RequestBody, Proof)> {
     let promise = checksum::promise(headers).map_err(|error| s3_error!(InvalidRequest, "{error}"))?;
-    let proof = Proof::default();
+    let promised = promise.as_ref().map(|promise| promise.algorithm);
+    let proof = Proof(Arc::new(Mutex::new(Found { promised, ..Found::default() })));
     let mut stream = Verified {
         inner: body.unwrap_or_else(|| StreamingBlob::from_bytes(Bytes::new())),
         sum: promise.as_ref().map(|promise| Sum::new(promise.algorithm)),

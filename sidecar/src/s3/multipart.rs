@@ -1,0 +1,252 @@
+//! Multipart uploads over S3: open, fill, copy into, complete, abort. What is open is listed in `uploads.rs`.
+
+use blobstore_sidecar_core::checksum as sums;
+use blobstore_sidecar_s3::checksum::Algorithm;
+use blobstore_sidecar_s3::names::path_of;
+use http::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use http::{Method, StatusCode};
+use s3s::dto::{
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType,
+    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CopyPartResult,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, UploadPartCopyInput, UploadPartCopyOutput,
+    UploadPartInput, UploadPartOutput,
+};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
+
+use super::call::{Call, object_name};
+use super::object::{MD5_BYTES_MAX, describe_sum, description, etag, kept_sum, refuse_unsupported};
+use super::{copy, error, upload};
+use crate::lane::{self, CopyAsk, HEADER_CHECKSUM, HEADER_ETAG, HEADER_PART, part_mark};
+use crate::wire::ask::{Ask, Completion, ListedPart, Packed, Place, Sum, Told};
+
+/// S3's own limit.
+const PART_NUMBER_MAX: u16 = 10_000;
+
+pub(super) fn algorithm_of(name: &str) -> S3Result<sums::Algorithm> {
+    sums::Algorithm::parse(name).ok_or_else(|| {
+        s3_error!(
+            InvalidRequest,
+            "Checksum algorithm provided is unsupported. Please try again with any of the \
+             valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]"
+        )
+    })
+}
+
+/// The checksum that the parts of a new upload carry.
+fn upload_sum(headers: &HeaderMap) -> S3Result<Option<Sum>> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let kind = text("x-amz-checksum-type");
+    let Some(name) = text("x-amz-checksum-algorithm") else {
+        return match kind {
+            None => Ok(None),
+            Some(_) => Err(s3_error!(
+                InvalidRequest,
+                "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header."
+            )),
+        };
+    };
+    let algorithm = algorithm_of(name)?;
+    let composite = match kind {
+        Some(ChecksumType::COMPOSITE) => true,
+        Some(ChecksumType::FULL_OBJECT) => false,
+        None => algorithm != sums::Algorithm::Crc64Nvme,
+        Some(_) => return Err(s3_error!(InvalidRequest, "Value for x-amz-checksum-type header is invalid.")),
+    };
+    let fits = if composite { algorithm != sums::Algorithm::Crc64Nvme } else { algorithm.combines() };
+    if !fits {
+        let kind = if composite { "COMPOSITE" } else { "FULL_OBJECT" };
+        return Err(s3_error!(
+            InvalidRequest,
+            "The {kind} checksum type cannot be used with the {} checksum algorithm.",
+            algorithm.name().to_lowercase()
+        ));
+    }
+    Ok(Some(Sum { algorithm: algorithm.name().to_owned(), composite }))
+}
+
+pub(super) fn sum_kind(sum: &Sum) -> (Option<ChecksumAlgorithm>, Option<ChecksumType>) {
+    let kind = if sum.composite { ChecksumType::COMPOSITE } else { ChecksumType::FULL_OBJECT };
+    (Some(ChecksumAlgorithm::from(sum.algorithm.clone())), Some(ChecksumType::from_static(kind)))
+}
+
+pub(super) async fn create(
+    call: Call<'_>,
+    request: S3Request<CreateMultipartUploadInput>,
+) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+    let S3Request { input, headers, .. } = request;
+    object_name(&input.key)?;
+    refuse_unsupported(&headers)?;
+    let attributes = lane::attributes(&description(&headers)?).map_err(error::from_api)?;
+    let attributes = Packed::pack(&attributes).ok_or_else(|| s3_error!(MetadataTooLarge))?;
+    let place = Place::new(&input.bucket, &input.key);
+    let checksum = upload_sum(&headers)?;
+    let told = call.owner(Ask::CreateUpload { place, attributes, checksum: checksum.clone() }).await?;
+    let Told::Upload(upload) = told else { return Err(s3_error!(InternalError)) };
+    let (checksum_algorithm, checksum_type) = checksum.as_ref().map(sum_kind).unwrap_or_default();
+    Ok(S3Response::new(CreateMultipartUploadOutput {
+        bucket: Some(input.bucket),
+        key: Some(input.key),
+        upload_id: Some(upload.upload),
+        checksum_algorithm,
+        checksum_type,
+        ..Default::default()
+    }))
+}
+
+fn part_number(number: i32) -> S3Result<u16> {
+    let number = u16::try_from(number).ok().filter(|number| (1..=PART_NUMBER_MAX).contains(number));
+    number.ok_or_else(|| {
+        s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive")
+    })
+}
+
+fn mark(upload: &str, number: i32) -> S3Result<HeaderValue> {
+    HeaderValue::from_str(&part_mark(upload, part_number(number)?)).map_err(|_| s3_error!(NoSuchUpload))
+}
+
+pub(super) async fn put_part(
+    call: Call<'_>,
+    request: S3Request<UploadPartInput>,
+) -> S3Result<S3Response<UploadPartOutput>> {
+    let S3Request { input, headers, trailing_headers, .. } = request;
+    object_name(&input.key)?;
+    let mut given = HeaderMap::new();
+    given.insert(HEADER_PART, mark(&input.upload_id, input.part_number)?);
+    super::object::pass(&headers, &mut given, &[HeaderName::from_static("content-md5")]);
+    let length = input.content_length.and_then(|length| u64::try_from(length).ok());
+    if length.is_some_and(|length| length <= MD5_BYTES_MAX) {
+        given.insert(HEADER_ETAG, HeaderValue::from_static("md5"));
+    }
+    let (body, proof) = upload::verified(call.shell, input.body, &headers, trailing_headers, length).await?;
+    if let Some(name) = proof.promised().and_then(upload::storable) {
+        given.insert(HEADER_CHECKSUM, HeaderValue::from_static(name));
+    }
+    let stored = match call.lane(Method::PUT, &path_of(&input.bucket, &input.key), given, Some(body)).await {
+        Ok(stored) => stored,
+        Err(refused) => return Err(proof.refusal().unwrap_or_else(|| error::from_api(refused))),
+    };
+    let mut response = S3Response::new(UploadPartOutput { e_tag: etag(&stored), ..Default::default() });
+    let sum = proof.sum().or_else(|| kept_sum(stored.headers()).map(|(algorithm, sum, _)| (algorithm, sum)));
+    describe_sum(&mut response.headers, sum, None);
+    Ok(response)
+}
+
+pub(super) async fn copy_part(
+    call: Call<'_>,
+    request: S3Request<UploadPartCopyInput>,
+) -> S3Result<S3Response<UploadPartCopyOutput>> {
+    let S3Request { input, headers, .. } = request;
+    object_name(&input.key)?;
+    let (bucket, key, version) = copy::source(&call, &input.copy_source)?;
+    let mut write = HeaderMap::new();
+    write.insert(HEADER_PART, mark(&input.upload_id, input.part_number)?);
+    let ask = CopyAsk {
+        from: copy::source_path(&bucket, &key, version.as_deref()),
+        to: path_of(&input.bucket, &input.key),
+        read: copy::conditions(&headers),
+        range: input.copy_source_range.as_deref().map(copy_range).transpose()?,
+        write,
+        described: Some(HeaderMap::new()),
+    };
+    let copied = lane::copy(call.shell, &call.request_id, ask).await.map_err(error::from_api)?;
+    let (e_tag, last_modified) = copy::result(&copied);
+    let result = CopyPartResult { e_tag, last_modified, ..Default::default() };
+    Ok(S3Response::new(UploadPartCopyOutput { copy_part_result: Some(result), ..Default::default() }))
+}
+
+/// `bytes=first-last`, and nothing else.
+fn copy_range(text: &str) -> S3Result<(u64, u64)> {
+    let range = text.strip_prefix("bytes=").and_then(|range| range.split_once('-'));
+    let range = range.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    range.filter(|(first, last): &(u64, u64)| first <= last).ok_or_else(|| {
+        s3_error!(
+            InvalidArgument,
+            "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the \
+             zero-based offsets of the first and last bytes to copy"
+        )
+    })
+}
+
+/// The one checksum among those that a document may carry, as the store encodes it.
+fn one_sum(given: [(sums::Algorithm, &Option<String>); 5]) -> S3Result<Option<String>> {
+    let found = given.into_iter().find_map(|(algorithm, text)| Some((algorithm, text.as_ref()?)));
+    let Some((algorithm, text)) = found else { return Ok(None) };
+    let sum = sums::Checksum::parse(algorithm, text);
+    sum.map(|sum| Some(sum.encode())).ok_or_else(|| s3_error!(InvalidRequest, "A checksum value is invalid."))
+}
+
+fn listed(part: CompletedPart) -> S3Result<ListedPart> {
+    let number = part.part_number.ok_or_else(|| s3_error!(MalformedXML))?;
+    let checksum = one_sum([
+        (sums::Algorithm::Crc32, &part.checksum_crc32),
+        (sums::Algorithm::Crc32c, &part.checksum_crc32c),
+        (sums::Algorithm::Crc64Nvme, &part.checksum_crc64nvme),
+        (sums::Algorithm::Sha1, &part.checksum_sha1),
+        (sums::Algorithm::Sha256, &part.checksum_sha256),
+    ])?;
+    let number = u16::try_from(number).map_err(|_| s3_error!(InvalidPart))?;
+    Ok(ListedPart { number, etag: part.e_tag.map(|etag| etag.into_value()), checksum })
+}
+
+pub(super) async fn complete(
+    call: Call<'_>,
+    request: S3Request<CompleteMultipartUploadInput>,
+) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+    let S3Request { input, headers, .. } = request;
+    object_name(&input.key)?;
+    let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
+    if parts.is_empty() || parts.len() > usize::from(PART_NUMBER_MAX) {
+        return Err(s3_error!(MalformedXML));
+    }
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let list = Completion {
+        parts: parts.into_iter().map(listed).collect::<S3Result<_>>()?,
+        if_match: text(&IF_MATCH),
+        if_none_match: text(&IF_NONE_MATCH),
+        checksum: one_sum([
+            (sums::Algorithm::Crc32, &input.checksum_crc32),
+            (sums::Algorithm::Crc32c, &input.checksum_crc32c),
+            (sums::Algorithm::Crc64Nvme, &input.checksum_crc64nvme),
+            (sums::Algorithm::Sha1, &input.checksum_sha1),
+            (sums::Algorithm::Sha256, &input.checksum_sha256),
+        ])?,
+        size: input.mpu_object_size.and_then(|size| u64::try_from(size).ok()),
+    };
+    let place = Place::new(&input.bucket, &input.key);
+    let told =
+        call.owner(Ask::CompleteUpload { place, upload: input.upload_id, list: Box::new(list) }).await?;
+    let Told::Stored(stored) = told else { return Err(s3_error!(InternalError)) };
+    let host = text(&http::header::HOST).unwrap_or_default();
+    let mut output = CompleteMultipartUploadOutput {
+        location: Some(format!("http://{host}{}", path_of(&input.bucket, &input.key))),
+        bucket: Some(input.bucket),
+        key: Some(input.key),
+        e_tag: s3s::dto::ETag::parse_http_header(format!("\"{}\"", stored.etag).as_bytes()).ok(),
+        ..Default::default()
+    };
+    let sum = stored.checksum.as_deref().and_then(sums::Checksum::decode);
+    let (algorithm, value, kind) = match &sum {
+        Some(sum) => super::object::shown_sum(sum),
+        None => (Algorithm::Crc64Nvme, lane::crc64_text(stored.crc64), ChecksumType::FULL_OBJECT),
+    };
+    output.checksum_type = Some(ChecksumType::from_static(kind));
+    match algorithm {
+        Algorithm::Crc32 => output.checksum_crc32 = Some(value),
+        Algorithm::Crc32c => output.checksum_crc32c = Some(value),
+        Algorithm::Sha1 => output.checksum_sha1 = Some(value),
+        Algorithm::Sha256 => output.checksum_sha256 = Some(value),
+        _ => output.checksum_crc64nvme = Some(value),
+    }
+    Ok(S3Response::new(output))
+}
+
+pub(super) async fn abort(
+    call: Call<'_>,
+    request: S3Request<AbortMultipartUploadInput>,
+) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+    let input = request.input;
+    object_name(&input.key)?;
+    let place = Place::new(&input.bucket, &input.key);
+    call.owner(Ask::AbortUpload { place, upload: input.upload_id }).await?;
+    Ok(S3Response::with_status(AbortMultipartUploadOutput::default(), StatusCode::NO_CONTENT))
+}
