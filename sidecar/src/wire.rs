@@ -67,6 +67,8 @@ pub struct Bucket {
     pub created_ms: u64,
     pub epoch: u64,
     pub quota_bytes: Option<u64>,
+    #[serde(default)]
+    pub documents: std::collections::BTreeMap<String, String>,
 }
 
 /// `GET /v1/buckets`: those whose home is in `partitions`.
@@ -131,8 +133,9 @@ impl Item {
 
 impl From<BucketInfo> for Bucket {
     fn from(info: BucketInfo) -> Self {
-        let BucketInfo { name, created_ms, epoch, quota_bytes } = info;
-        Self { name: name.as_str().to_owned(), created_ms, epoch, quota_bytes }
+        let BucketInfo { name, created_ms, epoch, quota_bytes, documents } = info;
+        let documents = documents.as_ref().clone();
+        Self { name: name.as_str().to_owned(), created_ms, epoch, quota_bytes, documents }
     }
 }
 
@@ -144,6 +147,7 @@ impl Bucket {
             created_ms: self.created_ms,
             epoch: self.epoch,
             quota_bytes: self.quota_bytes,
+            documents: std::sync::Arc::new(self.documents),
         })
     }
 }

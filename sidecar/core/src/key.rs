@@ -149,6 +149,11 @@ pub fn pending_free(tag: PartitionTag) -> String {
     format!("d:{{{tag}}}")
 }
 
+/// `e:{t}`: objects with an end of their own, by it.
+pub fn expiry(tag: PartitionTag) -> String {
+    format!("e:{{{tag}}}")
+}
+
 /// `s:{t}`: sums per bucket.
 pub fn sums(tag: PartitionTag) -> String {
     format!("s:{{{tag}}}")
@@ -170,6 +175,7 @@ pub enum ParsedKey<'a> {
     Versions { tag: PartitionTag, bucket: &'a str },
     Journal { tag: PartitionTag },
     PendingFree { tag: PartitionTag },
+    Expiry { tag: PartitionTag },
     Sums { tag: PartitionTag },
 }
 
@@ -183,6 +189,7 @@ pub fn parse(key: &[u8]) -> Option<ParsedKey<'_>> {
         return match family {
             "j" => Some(ParsedKey::Journal { tag }),
             "d" => Some(ParsedKey::PendingFree { tag }),
+            "e" => Some(ParsedKey::Expiry { tag }),
             "s" => Some(ParsedKey::Sums { tag }),
             _ => None,
         };
@@ -247,7 +254,7 @@ mod tests {
     fn parsed_keys_are_the_keys_that_were_made() {
         let tag = tag_of(7, 256);
         let generation = Generation::new(1_700_000_000_000, [3; 10]);
-        let cases: [(String, ParsedKey<'_>); 14] = [
+        let cases: [(String, ParsedKey<'_>); 15] = [
             (bucket(tag, "b"), ParsedKey::Bucket { tag, bucket: "b" }),
             (record(tag, "b", "n/{m}:x"), ParsedKey::Record { tag, bucket: "b", name: "n/{m}:x" }),
             (staged(tag, generation), ParsedKey::Staged { tag, generation }),
@@ -264,6 +271,7 @@ mod tests {
             (versions(tag, "b"), ParsedKey::Versions { tag, bucket: "b" }),
             (journal(tag), ParsedKey::Journal { tag }),
             (pending_free(tag), ParsedKey::PendingFree { tag }),
+            (expiry(tag), ParsedKey::Expiry { tag }),
             (sums(tag), ParsedKey::Sums { tag }),
         ];
         for (key, want) in &cases {

@@ -18,6 +18,8 @@ pub enum Family {
     OpenUploads,
     /// Versions that are not current, by name.
     Versions,
+    /// Objects with an end of their own.
+    Expiry,
 }
 
 /// Receives every effect of the store on the engine. Calls are cheap and never block.

@@ -7,6 +7,7 @@ pub mod generation;
 pub mod hygiene;
 pub mod key;
 pub mod ledger;
+pub mod lifecycle;
 pub mod list;
 pub mod manifest;
 pub mod partition;

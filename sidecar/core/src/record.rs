@@ -164,6 +164,11 @@ impl Head {
         })
     }
 
+    /// Its end has come: it is there no more, for everyone but the sweeper.
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_ms > 0 && self.expires_ms <= now_ms
+    }
+
     /// Length of the whole record.
     pub fn value_len(&self) -> usize {
         HEAD_BYTES + usize::from(self.headers_len) + self.layout.tail as usize

@@ -51,6 +51,7 @@ pub(super) fn from_store(error: StoreError, request_id: &str) -> ApiError {
         ErrorKind::InvalidPart => (StatusCode::BAD_REQUEST, "InvalidPart"),
         ErrorKind::InvalidPartOrder => (StatusCode::BAD_REQUEST, "InvalidPartOrder"),
         ErrorKind::PartTooSmall => (StatusCode::BAD_REQUEST, "EntityTooSmall"),
+        ErrorKind::InvalidTag => (StatusCode::BAD_REQUEST, "InvalidTag"),
         ErrorKind::MetadataTooLarge => (StatusCode::BAD_REQUEST, "MetadataTooLarge"),
         ErrorKind::InvalidName => (StatusCode::BAD_REQUEST, "InvalidArgument"),
     };

@@ -1,6 +1,7 @@
 //! The nouns of the store: requests and answers. What the HTTP and S3 lanes code against.
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     pin::Pin,
     sync::Arc,
@@ -69,6 +70,8 @@ pub struct BucketInfo {
     /// Grows when the bucket is deleted and made again: an old upload cannot land in the new bucket.
     pub epoch: u64,
     pub quota_bytes: Option<u64>,
+    /// Small documents that the lanes keep with the bucket: see [`crate::Store::set_document`].
+    pub documents: Arc<BTreeMap<String, String>>,
 }
 
 /// Bytes and objects of a bucket in the partitions that this store serves.
@@ -143,10 +146,16 @@ pub struct ObjectMeta {
     pub modified_ms: u64,
     /// CRC64-NVME of the whole body.
     pub crc64: u64,
+    /// When the object ends, milliseconds since 1970; 0: never.
+    pub expires_ms: u64,
     pub attributes: Arc<Attributes>,
 }
 
 impl ObjectMeta {
+    pub(crate) fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_ms > 0 && self.expires_ms <= now_ms
+    }
+
     pub(crate) fn of(head: &Head, attributes: Arc<Attributes>) -> Self {
         Self {
             size: head.layout.size(),
@@ -155,6 +164,7 @@ impl ObjectMeta {
             created_ms: head.created_ms,
             modified_ms: head.modified_ms,
             crc64: head.crc64,
+            expires_ms: head.expires_ms,
             attributes,
         }
     }

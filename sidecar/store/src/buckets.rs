@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,10 @@ use blobstore_sidecar_runtime::authority::Owner;
 use lru::LruCache;
 use redis::{cmd, pipe};
 
-use crate::{BucketInfo, BucketUsage, ErrorKind, StoreError, context::Inner, engine::errors, scripts};
+use crate::{
+    BucketInfo, BucketUsage, ErrorKind, StoreError, context::Inner, documents::documents, engine::errors,
+    scripts,
+};
 
 /// How long another's deletion or quota may go unnoticed. Seals make it harmless for deletions.
 const KNOWN_FOR: Duration = Duration::from_secs(2);
@@ -207,9 +210,7 @@ impl Inner {
             return Err(no_such_bucket(name));
         }
         self.ledger.member_removed(Family::Names, names.as_bytes(), name.as_str().len());
-        for (field, len) in [("created", 13), ("epoch", 13), ("leased", 1)] {
-            self.ledger.member_removed(Family::Bucket, bucket.as_bytes(), field.len() + len);
-        }
+        self.ledger.collection_removed(Family::Bucket, bucket.as_bytes());
         self.authority.acknowledged(&tenure).await?;
         Ok(())
     }
@@ -318,5 +319,6 @@ fn bucket_info(name: &BucketName, fields: &HashMap<String, String>) -> Option<Bu
         created_ms: number("created")?,
         epoch: number("epoch")?,
         quota_bytes: number("quota"),
+        documents: Arc::new(documents(fields.iter())),
     })
 }

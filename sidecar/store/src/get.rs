@@ -20,7 +20,7 @@ use redis::cmd;
 
 use crate::{
     BlobStream, ErrorKind, GetOutcome, GetRequest, HeadRequest, ObjectMeta, StoreError,
-    context::{Inner, Target, now_hour},
+    context::{Inner, Target, now_hour, now_ms},
     engine::{LaneLease, Outgoing, Value, errors},
     metrics::{CHECKSUM_FAILED, CHUNKS_MISSING},
     record_entry::{Chunks, RecordEntry},
@@ -42,7 +42,7 @@ impl Inner {
         let tenure = self.owned(target.tag.slot())?;
         let mut damage = None;
         for _ in 0..READ_TRIES_MAX {
-            let entry = match self.record(&target, &tenure).await {
+            let entry = match self.live_record(&target, &tenure).await {
                 Ok(Some(entry)) => entry,
                 Ok(None) => return Err(self.absent(&target, &tenure).await),
                 Err(error) if error.kind == ErrorKind::Damaged => {
@@ -94,11 +94,11 @@ impl Inner {
         let target = self.target(&request.bucket, &request.name);
         let tenure = self.owned(target.tag.slot())?;
         let meta = match self.cached(&target, &tenure) {
-            Some(entry) => entry.meta(),
-            None => match self.read_head(&target).await? {
-                Some(meta) => meta,
-                None => return Err(self.absent(&target, &tenure).await),
-            },
+            Some(entry) => Some(entry.meta()),
+            None => self.read_head(&target).await?,
+        };
+        let Some(meta) = meta.filter(|meta| !meta.is_expired(now_ms())) else {
+            return Err(self.absent(&target, &tenure).await);
         };
         conditions(&request.conditions, &meta)?;
         self.may_answer(&target, &tenure).await?;
@@ -147,6 +147,16 @@ impl Inner {
         }
         self.cache.invalidate_record(&target.cache_key);
         None
+    }
+
+    /// The record of an object whose end has not come.
+    pub(crate) async fn live_record(
+        &self,
+        target: &Target,
+        tenure: &Tenure,
+    ) -> Result<Option<Arc<RecordEntry>>, StoreError> {
+        let entry = self.record(target, tenure).await?;
+        Ok(entry.filter(|entry| !entry.record.head.is_expired(now_ms())))
     }
 
     /// The record, checked, with the checksums of its chunks.
@@ -248,7 +258,7 @@ impl Inner {
     }
 
     /// Nothing there: is it the object or the bucket that is missing?
-    async fn absent(&self, target: &Target, tenure: &Tenure) -> StoreError {
+    pub(crate) async fn absent(&self, target: &Target, tenure: &Tenure) -> StoreError {
         if let Err(error) = self.may_answer(target, tenure).await {
             return error;
         }

@@ -10,10 +10,12 @@ mod checks;
 mod commit;
 mod context;
 mod delete;
+mod documents;
 mod doomed;
 mod engine;
 mod error;
 mod evict;
+mod expiry;
 mod get;
 mod list;
 mod memory;
@@ -30,6 +32,7 @@ mod sending;
 mod store;
 mod stream;
 mod sweep;
+mod update;
 mod uploads;
 
 pub use api::{
@@ -38,6 +41,7 @@ pub use api::{
 };
 pub use blobstore_sidecar_core::record::{ATTRIBUTES_BYTES_MAX, Attributes};
 pub use checks::{BodyChecks, LateChecksum};
+pub use documents::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX};
 pub use error::{ErrorKind, StoreError};
 pub use multipart::{
     CompleteUpload, CreateUpload, ListPartsRequest, ListUploadsRequest, PART_BYTES_MIN, PartCopyRequest,
@@ -47,3 +51,4 @@ pub use multipart::{
 pub use options::{CrashPoint, EngineAddress, EngineAuth, StoreOptions, StoreTiming};
 pub use progress::UploadProgress;
 pub use store::Store;
+pub use update::{Change, UpdateRequest, check_tags};

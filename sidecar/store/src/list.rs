@@ -14,7 +14,12 @@ use blobstore_sidecar_core::{
 };
 use redis::{cmd, pipe};
 
-use crate::{ErrorKind, ListRequest, StoreError, context::Inner, metrics::CHECKSUM_FAILED, scripts};
+use crate::{
+    ErrorKind, ListRequest, StoreError,
+    context::{Inner, now_ms},
+    metrics::CHECKSUM_FAILED,
+    scripts,
+};
 
 /// Names asked of a partition at a time: 256 partitions answer in 1 to 2 ms; 1,000 from each would take 25.
 const NAMES_AT_A_TIME: usize = 16;
@@ -210,12 +215,13 @@ impl Inner {
         }
         let heads: Vec<Vec<u8>> =
             if pipe.is_empty() { Vec::new() } else { self.meta.pipe("read heads", &pipe).await? };
-        let mut heads = heads.into_iter();
+        let (mut heads, now) = (heads.into_iter(), now_ms());
         let items = found.into_iter().filter_map(|found| match found {
             Found::Prefix(prefix) => Some(ListItem::Prefix(prefix)),
             Found::Name(name) => {
                 let head = heads.next().filter(|head| !head.is_empty())?;
                 match Head::decode(&head) {
+                    Ok(head) if head.is_expired(now) => None,
                     Ok(head) => Some(ListItem::Object(ListEntry {
                         name,
                         size: head.layout.size(),

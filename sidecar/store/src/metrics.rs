@@ -43,6 +43,8 @@ metric!(FREED: IntCounter = counter("blobstore_sidecar_generations_freed_total",
 metric!(SWEPT: IntCounter = counter("blobstore_sidecar_uploads_swept_total", "Abandoned uploads swept."));
 metric!(UPLOADS_EXPIRED: IntCounter = counter(
     "blobstore_sidecar_multipart_uploads_expired_total", "Multipart uploads swept because nobody went on with them."));
+metric!(EXPIRED: IntCounter = counter(
+    "blobstore_sidecar_objects_expired_total", "Objects removed because their end had come."));
 metric!(READERS_CUT: IntCounter = counter(
     "blobstore_sidecar_readers_cut_total", "Readers cut because they delayed a free."));
 metric!(CHECKSUM_FAILED: IntCounterVec = counter_vec(

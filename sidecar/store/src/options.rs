@@ -117,6 +117,8 @@ pub struct StoreTiming {
     pub sweep_every: Duration,
     /// A multipart upload without a new part for this long is swept.
     pub upload_ttl: Duration,
+    /// Pause between two looks at the buckets' lifecycle rules.
+    pub lifecycle_every: Duration,
     /// Readers that delay a free for longer are cut.
     pub reader_grace: Duration,
     /// One command, or one chunk, of the engine.
@@ -128,6 +130,7 @@ impl Default for StoreTiming {
         Self {
             journal_ttl: Duration::from_secs(120),
             sweep_every: Duration::from_secs(10),
+            lifecycle_every: Duration::from_secs(3600),
             upload_ttl: Duration::from_secs(7 * 24 * 3600),
             reader_grace: Duration::from_secs(60),
             engine_timeout: Duration::from_secs(5),

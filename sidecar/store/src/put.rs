@@ -13,6 +13,7 @@ use blobstore_sidecar_core::{
     chunk::INLINE_BYTES_MAX,
     etag::ETag,
     generation::Generation,
+    key,
     ledger::Family,
     precondition::{Access, Current, Outcome},
     record::Head,
@@ -26,9 +27,10 @@ use crate::{
     body::{BodyLimits, Intake, Piece, Pulled, WantedSums},
     checks,
     commit::{Committed, Want, swept},
-    context::{Inner, Target},
+    context::{Inner, Target, now_ms},
     doomed::Doomed,
     memory::Admission,
+    update::expiry_member,
     uploads::{EntryKind, JournalEntry, UploadGuard},
 };
 
@@ -145,7 +147,8 @@ impl Inner {
             return Ok(Want::Any);
         }
         let head = self.head_of(target, tenure).await?;
-        let current = head.as_ref().map(|head| Current { etag: &head.etag, modified_ms: head.modified_ms });
+        let live = head.as_ref().filter(|head| !head.is_expired(now_ms()));
+        let current = live.map(|head| Current { etag: &head.etag, modified_ms: head.modified_ms });
         match request.conditions.evaluate(Access::Write, current) {
             Outcome::Proceed => Ok(head.map_or(Want::Absent, |head| Want::Generation(head.generation))),
             Outcome::NotModified | Outcome::Failed => Err(StoreError::new(
@@ -335,6 +338,10 @@ impl Upload {
             }
         }
         ledger.string_added(Family::Record, key_len, head.value_len());
+        if head.expires_ms > 0 && old.is_none_or(|old| old.expires_ms == 0) {
+            let (list, member) = (key::expiry(self.target.tag), expiry_member(&self.target));
+            ledger.member_added(Family::Expiry, list.as_bytes(), member.len());
+        }
     }
 
     /// Undoes what is there, now if the engine answers, else by the sweeper.

@@ -29,7 +29,7 @@ const PRESSURE_PERCENT: u64 = 95;
 
 /// Runs until the store is gone.
 pub(crate) async fn run(store: Weak<Inner>) {
-    let mut swept: Option<Instant> = None;
+    let (mut swept, mut lifecycle): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
         let Some(inner) = store.upgrade() else { return };
         let (wake, every) = (Arc::clone(&inner.wake), inner.options.timing.sweep_every);
@@ -39,6 +39,13 @@ pub(crate) async fn run(store: Weak<Inner>) {
                 tracing::debug!(%error, category = error.category(), "the sweeper tries again later");
             }
             swept = Some(Instant::now());
+        }
+        if lifecycle.is_none_or(|at| at.elapsed() >= inner.options.timing.lifecycle_every) && !inner.crashes()
+        {
+            if let Err(error) = inner.apply_lifecycle().await {
+                tracing::debug!(%error, category = error.category(), "lifecycle rules are applied later");
+            }
+            lifecycle = Some(Instant::now());
         }
         drop(inner);
         // The timeout is the ordinary case: nothing had to be done at once.
@@ -92,11 +99,21 @@ impl Inner {
                 look.cmd("ZRANGEBYSCORE").arg(key::journal(*tag)).arg("-inf").arg(now);
                 look.arg("LIMIT").arg(0).arg(PER_PARTITION);
                 look.cmd("ZRANGE").arg(key::pending_free(*tag)).arg(0).arg(PER_PARTITION - 1);
+                look.cmd("ZRANGEBYSCORE")
+                    .arg(key::expiry(*tag))
+                    .arg("-inf")
+                    .arg(now)
+                    .arg("LIMIT")
+                    .arg(0)
+                    .arg(1);
             }
             let found: Vec<Vec<String>> = self.meta.pipe("look for what was left", &look).await?;
-            for (tag, found) in tags.iter().zip(found.chunks(2)) {
-                let [late, doomed] = found else { continue };
+            for (tag, found) in tags.iter().zip(found.chunks(3)) {
+                let [late, doomed, ending] = found else { continue };
                 self.sweep_late(*tag, late).await?;
+                if ending.first().is_some() {
+                    self.sweep_expired(*tag, now).await?;
+                }
                 self.sweep_doomed(*tag, doomed).await?;
             }
         }

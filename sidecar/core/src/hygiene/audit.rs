@@ -70,6 +70,7 @@ pub fn place(key: &[u8]) -> Place {
         Some(ParsedKey::PartList { .. }) => Place::String(Family::Manifest),
         Some(ParsedKey::Upload { .. }) => Place::Collection(Family::Upload),
         Some(ParsedKey::OpenUploads { .. }) => Place::Collection(Family::OpenUploads),
+        Some(ParsedKey::Expiry { .. }) => Place::Collection(Family::Expiry),
         Some(ParsedKey::Versions { .. }) => Place::Collection(Family::Versions),
         Some(ParsedKey::Bucket { .. }) => Place::Collection(Family::Bucket),
         Some(ParsedKey::Names { .. }) => Place::Collection(Family::Names),

@@ -13,7 +13,7 @@ use crate::hygiene::size_model::{ASSUMED, Collection, SizeModel, kind};
 use crate::ledger::{Family, LedgerSink};
 
 /// Every family, in the order of the book's columns.
-pub const FAMILIES: [Family; 11] = [
+pub const FAMILIES: [Family; 12] = [
     Family::Bucket,
     Family::Record,
     Family::Names,
@@ -25,6 +25,7 @@ pub const FAMILIES: [Family; 11] = [
     Family::Upload,
     Family::OpenUploads,
     Family::Versions,
+    Family::Expiry,
 ];
 
 fn column(family: Family) -> usize {
@@ -45,6 +46,7 @@ pub fn family_name(family: Family) -> &'static str {
         Family::Upload => "upload",
         Family::OpenUploads => "open_uploads",
         Family::Versions => "versions",
+        Family::Expiry => "expiry",
     }
 }
 

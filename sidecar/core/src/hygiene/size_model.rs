@@ -91,9 +91,12 @@ pub struct Collection {
 pub fn kind(family: Family) -> Option<Kind> {
     match family {
         Family::Bucket | Family::Sums | Family::Upload => Some(Kind::Hash),
-        Family::Names | Family::Journal | Family::PendingFree | Family::OpenUploads | Family::Versions => {
-            Some(Kind::Zset)
-        }
+        Family::Names
+        | Family::Journal
+        | Family::PendingFree
+        | Family::OpenUploads
+        | Family::Versions
+        | Family::Expiry => Some(Kind::Zset),
         Family::Record | Family::Manifest | Family::Chunk => None,
     }
 }

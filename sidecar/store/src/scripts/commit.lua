@@ -46,6 +46,7 @@ if ARGV[6] == '1' and size > old then
   local needed = tonumber(sums[1] or 0) + tonumber(sums[2] or 0) - reserved - old + size
   if needed > tonumber(sums[3] or 0) then return refuse('QUOTA', string.format('%.0f', needed)) end
 end
+local ends = struct.unpack('<I8', redis.call('GETRANGE', KEYS[1], 48, 55))
 redis.call('RENAME', KEYS[1], KEYS[2])
 redis.call('PERSIST', KEYS[2])
 if #head == 0 then
@@ -58,6 +59,9 @@ if reserved > 0 and redis.call('HINCRBY', KEYS[4], 'r:' .. bucket, string.format
   redis.call('HDEL', KEYS[4], 'r:' .. bucket)
 end
 if #head == 128 then doom(head) end
+if ends > 0 then
+  redis.call('ZADD', 'e' .. string.sub(KEYS[6], 2), string.format('%.0f', ends), bucket .. '/' .. ARGV[3])
+end
 if parts then
   redis.call('UNLINK', KEYS[7])
   redis.call('ZREM', KEYS[8], ARGV[11])

@@ -6,6 +6,7 @@ mod faults;
 mod following;
 mod lists;
 mod load;
+mod metadata;
 mod multipart;
 mod multipart_ends;
 mod objects;

@@ -1,0 +1,106 @@
+//! Lifecycle rules of a bucket: which objects end by themselves, and when uploads that nobody finishes are aborted.
+//! Days of S3 are seconds here; the lanes translate.
+
+use serde::{Deserialize, Serialize};
+
+/// Name of the bucket's document that holds the rules.
+pub const LIFECYCLE_DOCUMENT: &str = "lifecycle";
+/// Rules of one bucket: the limit of S3.
+pub const RULES_MAX: usize = 1000;
+
+/// All rules of a bucket, as its document holds them (JSON).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lifecycle {
+    pub rules: Vec<LifecycleRule>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LifecycleRule {
+    #[serde(default)]
+    pub id: String,
+    pub enabled: bool,
+    #[serde(default)]
+    pub prefix: String,
+    /// Objects end this long after they were last written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_after_seconds: Option<u64>,
+    /// Objects end at this time, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_at_ms: Option<u64>,
+    /// Multipart uploads are aborted this long after they were begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abort_after_seconds: Option<u64>,
+}
+
+impl LifecycleRule {
+    /// Says something about objects at all.
+    pub fn expires_objects(&self) -> bool {
+        self.enabled && (self.expire_after_seconds.is_some() || self.expire_at_ms.is_some())
+    }
+
+    fn ends(&self, modified_ms: u64, now_ms: u64) -> bool {
+        let by_age = self
+            .expire_after_seconds
+            .is_some_and(|seconds| modified_ms.saturating_add(seconds.saturating_mul(1000)) <= now_ms);
+        by_age || self.expire_at_ms.is_some_and(|at| at <= now_ms)
+    }
+}
+
+impl Lifecycle {
+    /// `None`: not what a bucket's document may hold.
+    pub fn parse(text: &str) -> Option<Self> {
+        let lifecycle: Self = serde_json::from_str(text).ok()?;
+        (lifecycle.rules.len() <= RULES_MAX).then_some(lifecycle)
+    }
+
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Is this object's time over?
+    pub fn expires(&self, name: &str, modified_ms: u64, now_ms: u64) -> bool {
+        self.rules.iter().any(|rule| {
+            rule.expires_objects() && name.starts_with(&rule.prefix) && rule.ends(modified_ms, now_ms)
+        })
+    }
+
+    /// Is this upload to be aborted?
+    pub fn aborts(&self, name: &str, begun_ms: u64, now_ms: u64) -> bool {
+        self.rules.iter().any(|rule| {
+            let late = rule
+                .abort_after_seconds
+                .is_some_and(|seconds| begun_ms.saturating_add(seconds.saturating_mul(1000)) <= now_ms);
+            rule.enabled && late && name.starts_with(&rule.prefix)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(prefix: &str) -> LifecycleRule {
+        LifecycleRule { enabled: true, prefix: prefix.into(), ..LifecycleRule::default() }
+    }
+
+    #[test]
+    fn rules_apply_by_prefix_and_age() {
+        let lifecycle = Lifecycle {
+            rules: vec![
+                LifecycleRule { expire_after_seconds: Some(10), ..rule("log/") },
+                LifecycleRule { expire_at_ms: Some(5_000), ..rule("old/") },
+                LifecycleRule { abort_after_seconds: Some(1), ..rule("") },
+                LifecycleRule { enabled: false, expire_after_seconds: Some(0), ..rule("") },
+            ],
+        };
+        assert!(lifecycle.expires("log/a", 1_000, 11_000) && !lifecycle.expires("log/a", 1_001, 11_000));
+        assert!(lifecycle.expires("old/a", 4_999, 5_000) && !lifecycle.expires("old/a", 0, 4_999));
+        assert!(!lifecycle.expires("a", 0, u64::MAX), "a rule that is off");
+        assert!(lifecycle.aborts("x", 1_000, 2_000) && !lifecycle.aborts("x", 1_001, 2_000));
+        assert_eq!(Lifecycle::parse(&lifecycle.text()), Some(lifecycle));
+        assert_eq!(Lifecycle::parse("{}"), None);
+        assert_eq!(Lifecycle::parse("{\"rules\":[{\"enabled\":true,\"foreign\":1}]}"), None);
+    }
+}

@@ -1,0 +1,193 @@
+//! Objects and uploads whose time is over: those with an end of their own, and those that a bucket's lifecycle rules
+//! end. Applied by the sweeper, in bounded steps; until it comes, an ended object is not served either.
+
+use std::collections::BTreeSet;
+
+use blobstore_sidecar_core::{
+    key::{self, BucketName, ObjectName},
+    ledger::Family,
+    lifecycle::Lifecycle,
+    partition::PartitionTag,
+    record::{HEAD_BYTES, Head},
+};
+use redis::{cmd, pipe};
+
+use crate::{
+    ErrorKind, Store, StoreError,
+    context::{Inner, Target},
+    delete::Deleted,
+    metrics::EXPIRED,
+    multipart::state,
+    scripts,
+};
+
+/// Due entries of a partition taken at a time, and times per pass: others of the sweeper's duties wait behind them.
+const DUE_AT_A_TIME: isize = 64;
+const DUE_ROUNDS_MAX: u32 = 64;
+/// Names whose heads are read in one pipeline.
+const NAMES_AT_A_TIME: usize = 256;
+
+impl Store {
+    /// Applies the lifecycle rules of all buckets to the partitions served here, now. The sweeper does the same by
+    /// itself. Tells how many objects and uploads ended.
+    pub async fn apply_lifecycle(&self) -> Result<u64, StoreError> {
+        self.inner.apply_lifecycle().await
+    }
+}
+
+impl Inner {
+    /// Removes what is due by its own end.
+    pub(crate) async fn sweep_expired(&self, tag: PartitionTag, now: u64) -> Result<(), StoreError> {
+        for _ in 0..DUE_ROUNDS_MAX {
+            let mut look = cmd("ZRANGEBYSCORE");
+            look.arg(key::expiry(tag)).arg("-inf").arg(now).arg("LIMIT").arg(0).arg(DUE_AT_A_TIME);
+            let due: Vec<String> = self.meta.query("look for what is due", &look).await?;
+            for member in &due {
+                self.end_one(tag, member, now).await?;
+            }
+            if due.len() < usize::try_from(DUE_AT_A_TIME).unwrap_or(usize::MAX) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_one(&self, tag: PartitionTag, member: &str, now: u64) -> Result<(), StoreError> {
+        let object = member.split_once('/').and_then(|(bucket, name)| {
+            Some(self.target(&BucketName::parse(bucket).ok()?, &ObjectName::parse(name).ok()?))
+        });
+        if let Some(target) = object
+            && let Some(head) = self.stored_head(&target).await?
+            && head.is_expired(now)
+        {
+            self.end(&target, &head).await?;
+        }
+        let (list, at) = (key::expiry(tag), now.to_string());
+        let gone: u64 =
+            self.meta.script(&scripts::EXPIRY_STRIKE, &[&list], &[member.as_bytes(), at.as_bytes()]).await?;
+        if gone > 0 {
+            self.ledger.member_removed(Family::Expiry, list.as_bytes(), member.len());
+        }
+        Ok(())
+    }
+
+    async fn stored_head(&self, target: &Target) -> Result<Option<Head>, StoreError> {
+        let read = cmd("GETRANGE").arg(target.record()).arg(0).arg(HEAD_BYTES - 1).to_owned();
+        let bytes: Vec<u8> = self.meta.query("read a record's head", &read).await?;
+        Ok(Head::decode(&bytes).ok())
+    }
+
+    /// True: it was still this one, and is gone.
+    async fn end(&self, target: &Target, head: &Head) -> Result<bool, StoreError> {
+        let Deleted::Done(doomed) = self.delete_record(target, &head.generation.0).await? else {
+            return Ok(false);
+        };
+        self.free_or_leave(doomed).await;
+        EXPIRED.inc();
+        Ok(true)
+    }
+
+    pub(crate) async fn apply_lifecycle(&self) -> Result<u64, StoreError> {
+        let time: (u64, u64) = self.meta.query("read the time", &cmd("TIME")).await?;
+        let now = time.0 * 1000 + time.1 / 1000;
+        let tags: Vec<PartitionTag> = self.served().collect();
+        let mut ended = 0;
+        for bucket in self.buckets_of(&tags).await? {
+            let lifecycle = match self.bucket(&bucket, false).await {
+                Ok(info) => info.lifecycle(),
+                Err(error) if error.kind == ErrorKind::NoSuchBucket => None,
+                Err(error) => return Err(error),
+            };
+            let Some(lifecycle) = lifecycle.filter(|lifecycle| !lifecycle.rules.is_empty()) else { continue };
+            for tag in &tags {
+                ended += self.apply_to_objects(*tag, &bucket, &lifecycle, now).await?;
+                ended += self.apply_to_uploads(*tag, &bucket, &lifecycle, now).await?;
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Buckets with objects or open uploads in these partitions: their sums name them.
+    async fn buckets_of(&self, tags: &[PartitionTag]) -> Result<BTreeSet<BucketName>, StoreError> {
+        if tags.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let mut read = pipe();
+        for tag in tags {
+            read.cmd("HKEYS").arg(key::sums(*tag));
+        }
+        let fields: Vec<Vec<String>> = self.meta.pipe("read sums", &read).await?;
+        let bucket = |field: &String| {
+            let name = field.strip_prefix("o:").or_else(|| field.strip_prefix("r:"))?;
+            BucketName::parse(name).ok()
+        };
+        Ok(fields.iter().flatten().filter_map(bucket).collect())
+    }
+
+    async fn apply_to_objects(
+        &self,
+        tag: PartitionTag,
+        bucket: &BucketName,
+        lifecycle: &Lifecycle,
+        now: u64,
+    ) -> Result<u64, StoreError> {
+        if !lifecycle.rules.iter().any(|rule| rule.expires_objects()) {
+            return Ok(0);
+        }
+        let (mut from, mut ended) = (b"-".to_vec(), 0);
+        loop {
+            let list = cmd("ZRANGEBYLEX")
+                .arg(key::names(tag, bucket.as_str()))
+                .arg(&from)
+                .arg("+")
+                .arg("LIMIT")
+                .arg(0)
+                .arg(NAMES_AT_A_TIME)
+                .to_owned();
+            let names: Vec<String> = self.meta.query("list names", &list).await?;
+            let Some(last) = names.last() else { return Ok(ended) };
+            from = [b"(".as_slice(), last.as_bytes()].concat();
+            let covered = |name: &String| lifecycle.rules.iter().any(|rule| name.starts_with(&rule.prefix));
+            let names = names.iter().filter(|name| covered(name));
+            let targets: Vec<Target> = names
+                .filter_map(|name| Some(self.target(bucket, &ObjectName::parse(name.as_str()).ok()?)))
+                .collect();
+            if targets.is_empty() {
+                continue;
+            }
+            let mut read = pipe();
+            for target in &targets {
+                read.cmd("GETRANGE").arg(target.record()).arg(0).arg(HEAD_BYTES - 1);
+            }
+            let heads: Vec<Vec<u8>> = self.meta.pipe("read heads", &read).await?;
+            for (target, head) in targets.iter().zip(heads) {
+                let Ok(head) = Head::decode(&head) else { continue };
+                if lifecycle.expires(target.name.as_str(), head.modified_ms, now) {
+                    ended += u64::from(self.end(target, &head).await?);
+                }
+            }
+        }
+    }
+
+    async fn apply_to_uploads(
+        &self,
+        tag: PartitionTag,
+        bucket: &BucketName,
+        lifecycle: &Lifecycle,
+        now: u64,
+    ) -> Result<u64, StoreError> {
+        if !lifecycle.rules.iter().any(|rule| rule.enabled && rule.abort_after_seconds.is_some()) {
+            return Ok(0);
+        }
+        let list = cmd("ZRANGE").arg(key::open_uploads(tag, bucket.as_str())).arg(0).arg(-1).to_owned();
+        let members: Vec<Vec<u8>> = self.meta.query("list a bucket's uploads", &list).await?;
+        let mut ended = 0;
+        for (name, upload) in members.iter().filter_map(|member| state::parse_member(member)) {
+            if lifecycle.aborts(&name, upload.born_ms(), now) {
+                self.expire_upload(tag, bucket.as_str(), &name, upload).await?;
+                ended += 1;
+            }
+        }
+        Ok(ended)
+    }
+}
