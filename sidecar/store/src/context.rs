@@ -29,6 +29,7 @@ use crate::{
     memory::Memory,
     multipart::COPIES_MAX,
     readers::Readers,
+    repair::Damage,
     uploads::Uploads,
 };
 
@@ -57,6 +58,7 @@ pub(crate) struct Inner {
     /// Wakes the sweeper: something is to be freed now.
     pub(crate) wake: Arc<Notify>,
     pub(crate) draining: AtomicBool,
+    pub(crate) damage: Damage,
     /// Copies that pass through this pod take turns.
     pub(crate) copies: Semaphore,
 }
@@ -86,6 +88,7 @@ impl Inner {
             buckets: BucketCache::default(),
             touched: Mutex::default(),
             draining: AtomicBool::new(false),
+            damage: Damage::default(),
             copies: Semaphore::new(COPIES_MAX),
             wake,
             budget,

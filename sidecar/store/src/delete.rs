@@ -97,6 +97,7 @@ impl Inner {
             "ABSENT" => Ok(Deleted::Absent),
             "CHANGED" => Ok(Deleted::Changed),
             "OK" => {
+                self.damage.lift(&target.cache_key);
                 self.ledger.member_removed(Family::Names, names.as_bytes(), name.as_str().len());
                 let Ok(head) = Head::decode(&head) else { return Ok(Deleted::Done(None)) };
                 self.ledger.string_removed(Family::Record, record.len(), head.value_len());

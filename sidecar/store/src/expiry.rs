@@ -108,7 +108,7 @@ impl Inner {
     }
 
     /// Buckets with objects or open uploads in these partitions: their sums name them.
-    async fn buckets_of(&self, tags: &[PartitionTag]) -> Result<BTreeSet<BucketName>, StoreError> {
+    pub(crate) async fn buckets_of(&self, tags: &[PartitionTag]) -> Result<BTreeSet<BucketName>, StoreError> {
         if tags.is_empty() {
             return Ok(BTreeSet::new());
         }

@@ -165,6 +165,18 @@ impl Inner {
             return Ok(Some(entry));
         }
         let version = self.cache.version(&target.cache_key);
+        let Some(entry) = self.fetch_record(target, tenure).await? else { return Ok(None) };
+        let entry = Arc::new(entry);
+        self.cache.insert_record(&target.cache_key, &target.cache_bucket, Arc::clone(&entry), version);
+        Ok(Some(entry))
+    }
+
+    /// As the engine has it.
+    pub(crate) async fn fetch_record(
+        &self,
+        target: &Target,
+        tenure: &Tenure,
+    ) -> Result<Option<RecordEntry>, StoreError> {
         let wait = Duration::from_millis(self.options.limits.admission_wait_ms);
         let permit = self.budget.permit(RECORD_BYTES_MAX, wait).await.map_err(|error| {
             StoreError::new(ErrorKind::Busy, "too many bytes are in flight: retry in a moment")
@@ -185,9 +197,7 @@ impl Inner {
         let record = Record::decode(&value.bytes).map_err(|error| damaged("record", error))?;
         let chunks = self.chunks_of(&mut lane, target, &record.head).await?;
         drop(lane);
-        let entry = Arc::new(RecordEntry::new(record, value, chunks, tenure.clone()));
-        self.cache.insert_record(&target.cache_key, &target.cache_bucket, Arc::clone(&entry), version);
-        Ok(Some(entry))
+        Ok(Some(RecordEntry::new(record, value, chunks, tenure.clone())))
     }
 
     /// The checksums of the body's chunks, from its manifest or part list.

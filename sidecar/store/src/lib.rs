@@ -27,7 +27,9 @@ mod put;
 mod quota;
 mod readers;
 mod record_entry;
+mod repair;
 mod scripts;
+mod scrub;
 mod sending;
 mod store;
 mod stream;
@@ -50,5 +52,7 @@ pub use multipart::{
 };
 pub use options::{CrashPoint, EngineAddress, EngineAuth, StoreOptions, StoreTiming};
 pub use progress::UploadProgress;
+pub use repair::{ChunkAsk, DamagedObject, NoSpare, Spare};
+pub use scrub::ScrubReport;
 pub use store::Store;
 pub use update::{Change, UpdateRequest, check_tags};

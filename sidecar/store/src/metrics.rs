@@ -51,6 +51,17 @@ metric!(CHECKSUM_FAILED: IntCounterVec = counter_vec(
     "blobstore_sidecar_checksum_failed_total", "Checksums that did not match, by what was read.", &["what"]));
 metric!(CHUNKS_MISSING: IntCounter = counter(
     "blobstore_sidecar_chunks_missing_total", "Chunks that a record names and the engine does not have."));
+metric!(CHUNKS_REPAIRED: IntCounter = counter(
+    "blobstore_sidecar_chunks_repaired_total", "Damaged or missing chunks that were found elsewhere and written back."));
+metric!(OBJECTS_DAMAGED: IntGauge = gauge(
+    "blobstore_sidecar_objects_damaged", "Objects of which something is lost, as far as reads and the scrubber know."));
+metric!(SCRUB_PASSES: IntCounter = counter("blobstore_sidecar_scrub_passes_total", "Finished passes of the scrubber."));
+metric!(SCRUB_PERCENT: IntGauge = gauge(
+    "blobstore_sidecar_scrub_progress_percent", "How far the scrubber's pass is, in partitions."));
+metric!(SCRUBBED_BYTES: IntCounter = counter(
+    "blobstore_sidecar_scrubbed_bytes_total", "Bytes that the scrubber has verified."));
+metric!(SCRUBBED_CHUNKS: IntCounterVec = counter_vec(
+    "blobstore_sidecar_scrubbed_chunks_total", "Chunks that the scrubber has verified, by result.", &["result"]));
 metric!(EVICTED_OBJECTS: IntCounter = counter(
     "blobstore_sidecar_objects_evicted_total", "Objects evicted from a store that is a cache."));
 metric!(REFUSED: IntCounterVec = counter_vec(

@@ -4,7 +4,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use blobstore_sidecar_api::config::{CacheConfig, LimitsConfig, SidecarConfig};
 
-use crate::{NoPeers, Peers, multipart::PART_BYTES_MIN};
+use crate::{NoPeers, NoSpare, Peers, Spare, multipart::PART_BYTES_MIN};
+
+/// Two hundredths of what an engine gives: 1 GB is verified in two minutes, 100 GB in three and a half hours.
+const SCRUB_BYTES_PER_SECOND: u64 = 8 << 20;
 
 /// Where the pod's engine listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,10 @@ pub struct StoreOptions {
     pub timing: StoreTiming,
     /// How to reach the home partition of a bucket on another shard.
     pub peers: Arc<dyn Peers>,
+    /// Where a chunk may be had that the engine has lost.
+    pub spare: Arc<dyn Spare>,
+    /// What the scrubber reads of the engine; 0 switches it off.
+    pub scrub_bytes_per_second: u64,
     /// Smallest part of a multipart upload but the last; 0 takes any.
     pub part_bytes_min: u64,
     /// Where to die, for tests of what a crash leaves behind. `None` in production.
@@ -86,6 +93,8 @@ impl Default for StoreOptions {
             timing: StoreTiming::default(),
             peers: Arc::new(NoPeers),
             part_bytes_min: PART_BYTES_MIN,
+            spare: Arc::new(NoSpare),
+            scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
             crash: None,
         }
     }
@@ -103,6 +112,8 @@ impl StoreOptions {
             timing: StoreTiming::default(),
             peers,
             part_bytes_min: PART_BYTES_MIN,
+            spare: Arc::new(NoSpare),
+            scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
             crash: None,
         }
     }
@@ -117,6 +128,8 @@ pub struct StoreTiming {
     pub sweep_every: Duration,
     /// A multipart upload without a new part for this long is swept.
     pub upload_ttl: Duration,
+    /// Pause between two passes of the scrubber, and before the first.
+    pub scrub_every: Duration,
     /// Pause between two looks at the buckets' lifecycle rules.
     pub lifecycle_every: Duration,
     /// Readers that delay a free for longer are cut.
@@ -130,6 +143,7 @@ impl Default for StoreTiming {
         Self {
             journal_ttl: Duration::from_secs(120),
             sweep_every: Duration::from_secs(10),
+            scrub_every: Duration::from_secs(6 * 3600),
             lifecycle_every: Duration::from_secs(3600),
             upload_ttl: Duration::from_secs(7 * 24 * 3600),
             reader_grace: Duration::from_secs(60),

@@ -309,6 +309,7 @@ impl Upload {
         let inner = Arc::clone(&self.inner);
         self.guard.finish("stored");
         inner.cache.invalidate_record(&self.target.cache_key);
+        inner.damage.lift(&self.target.cache_key);
         self.account(head, old.as_deref());
         inner.crash_at(CrashPoint::Committed)?;
         let doomed = old.as_deref().and_then(|old| Doomed::of(self.target.tag, old));

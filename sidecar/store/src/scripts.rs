@@ -41,6 +41,7 @@ scripts! {
     UPDATE = "update",
     EXPIRY_STRIKE = "expiry_strike",
     BUCKET_DOCUMENT = "bucket_document",
+    REPAIR = "repair",
     UPLOAD_CREATE = "upload_create",
     PART_COMMIT = "part_commit",
     UPLOAD_ABORT = "upload_abort",

@@ -53,6 +53,8 @@ pub(crate) struct Source {
     inner: Arc<Inner>,
     tag: PartitionTag,
     bucket: Arc<str>,
+    /// `bucket/name`.
+    object: Arc<str>,
     entry: Arc<RecordEntry>,
     at: u64,
     end: u64,
@@ -93,6 +95,7 @@ impl Source {
         Some(Self {
             tag: target.tag,
             bucket: Arc::clone(&target.cache_bucket),
+            object: Arc::clone(&target.cache_key),
             caching: inner.cache.takes(layout.size()),
             inner,
             entry,
@@ -260,10 +263,7 @@ impl Source {
         let value = lane.value(Some(expected), &self.inner.pool, "chunk").await?;
         match self.checked(index, value) {
             Ok(chunk) => Ok(chunk),
-            Err(error) => match error.source {
-                Some(_) => self.read_alone(index).await,
-                None => Err(error),
-            },
+            Err(_) => self.read_alone(index).await,
         }
     }
 
@@ -283,8 +283,23 @@ impl Source {
         }
     }
 
-    /// One chunk on a lane of its own.
+    /// One chunk on a lane of its own; what the engine has lost is looked for elsewhere.
     async fn read_alone(&self, index: u32) -> Result<Pooled, StoreError> {
+        let error = match self.read_once(index).await {
+            Err(error) if error.kind == ErrorKind::Damaged => error,
+            read => return read,
+        };
+        let found = self.inner.repair(self.tag, &self.object, &self.entry, index).await?;
+        let Some(bytes) = found else { return Err(error) };
+        let permit = self.first_permit(bytes.len() as u64).await?;
+        let mut lease = self.inner.pool.lease(bytes.len(), "repair", Some(permit));
+        if let Some(to) = lease.as_mut().get_mut(..bytes.len()) {
+            to.copy_from_slice(&bytes);
+        }
+        Ok(lease.freeze())
+    }
+
+    async fn read_once(&self, index: u32) -> Result<Pooled, StoreError> {
         let place = self.place(index)?;
         let permit = self.first_permit(u64::from(place.len)).await?;
         let mut lane = self.inner.read_lanes.take().await?;

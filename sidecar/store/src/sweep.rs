@@ -111,7 +111,7 @@ impl Inner {
             for (tag, found) in tags.iter().zip(found.chunks(3)) {
                 let [late, doomed, ending] = found else { continue };
                 self.sweep_late(*tag, late).await?;
-                if ending.first().is_some() {
+                if !ending.is_empty() {
                     self.sweep_expired(*tag, now).await?;
                 }
                 self.sweep_doomed(*tag, doomed).await?;

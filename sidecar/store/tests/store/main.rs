@@ -2,11 +2,13 @@
 #![expect(clippy::expect_used, reason = "helpers of tests: a broken fixture ends the test")]
 
 mod common;
+mod damage;
 mod faults;
 mod following;
 mod lists;
 mod load;
 mod metadata;
+mod model;
 mod multipart;
 mod multipart_ends;
 mod objects;
