@@ -229,6 +229,7 @@ pub(super) fn meta(info: &Info) -> Result<ObjectMeta, StoreError> {
         created_ms: now,
         modified_ms: if info.mark.modified_ms == 0 { now } else { info.mark.modified_ms },
         crc64: 0,
+        expires_ms: 0,
         attributes: Arc::new(info.attributes.clone()),
     })
 }
