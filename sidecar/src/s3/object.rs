@@ -31,9 +31,7 @@ pub(super) const MD5_BYTES_MAX: u64 = 8 << 20;
 const METADATA_BYTES_MAX: usize = 2 << 10;
 /// Deletions of one DeleteObjects at once: enough to hide a round trip, few enough for a busy pod.
 const DELETES_CONCURRENT_MAX: usize = 16;
-/// S3's own limit.
 const DELETES_COUNT_MAX: usize = 1_000;
-
 /// Headers of an upload that are stored with the object.
 const STORED: &[HeaderName] = &[CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES];
 const META: &str = "x-amz-meta-";
@@ -41,7 +39,6 @@ const META: &str = "x-amz-meta-";
 const ECHOED: &[&str] = &["x-amz-storage-class", "x-amz-website-redirect-location"];
 /// What S3 says of an object without a type.
 const TYPE_UNKNOWN: HeaderValue = HeaderValue::from_static("binary/octet-stream");
-
 /// Headers that ask for what this store does not do: an answer that ignored them would be a lie.
 const REFUSED: &[&str] = &[
     "x-amz-server-side-encryption",
@@ -226,7 +223,6 @@ impl Upload<'_> {
     }
 }
 
-/// Shows a checksum, and what it covers.
 pub(super) fn describe_sum(
     headers: &mut HeaderMap,
     sum: Option<(Algorithm, String)>,
@@ -264,9 +260,7 @@ pub(super) fn kept_sum(headers: &HeaderMap) -> Option<(Algorithm, String, &'stat
     }
 }
 
-/// What a read of an object asks for, in headers.
 const READ: &[HeaderName] = &[RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
-
 /// Headers of the plain lane's answer as S3 gives them. `sums`: the client wants checksums.
 fn shown(from: &HeaderMap, sums: bool, overridden: &[HeaderName]) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(from.len());
@@ -323,7 +317,6 @@ pub(super) async fn get(
     let sums = input.checksum_mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case("enabled"));
     response.headers = shown(&head.headers, sums, &overridden);
     if head.status == StatusCode::PARTIAL_CONTENT {
-        // s3s takes the status from here.
         response.output.content_range = Some(String::new());
     }
     Ok(response)
