@@ -22,6 +22,26 @@ pub enum Family {
     Expiry,
 }
 
+impl Family {
+    /// For figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bucket => "bucket",
+            Self::Record => "record",
+            Self::Names => "names",
+            Self::Manifest => "manifest",
+            Self::Chunk => "chunk",
+            Self::Journal => "journal",
+            Self::PendingFree => "pending_free",
+            Self::Sums => "sums",
+            Self::Upload => "upload",
+            Self::OpenUploads => "open_uploads",
+            Self::Versions => "versions",
+            Self::Expiry => "expiry",
+        }
+    }
+}
+
 /// Receives every effect of the store on the engine. Calls are cheap and never block.
 pub trait LedgerSink: Send + Sync + std::fmt::Debug + 'static {
     /// Bytes of a string value are on their way to the engine; `sent_done` follows exactly once.

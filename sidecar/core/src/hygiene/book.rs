@@ -34,20 +34,7 @@ fn column(family: Family) -> usize {
 
 /// Static name of a family, for figures.
 pub fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::Bucket => "bucket",
-        Family::Record => "record",
-        Family::Names => "names",
-        Family::Manifest => "manifest",
-        Family::Chunk => "chunk",
-        Family::Journal => "journal",
-        Family::PendingFree => "pending_free",
-        Family::Sums => "sums",
-        Family::Upload => "upload",
-        Family::OpenUploads => "open_uploads",
-        Family::Versions => "versions",
-        Family::Expiry => "expiry",
-    }
+    family.name()
 }
 
 /// A collection is known by its key.
