@@ -37,6 +37,23 @@ async fn refusal(scope: &Scope, resource: &Value) -> Result<String> {
     }
 }
 
+/// An origin of bucket `films` that says it is all of `kinds`.
+fn origin(name: &str, kinds: &[&str]) -> Value {
+    let mut origin = json!({ "name": name, "bucket": "films" });
+    for kind in kinds {
+        origin[kind] = match *kind {
+            "file" => json!({ "claimName": "films" }),
+            _ => json!({ "url": "https://example.org/films" }),
+        };
+    }
+    origin
+}
+
+fn with_secret(mut origin: Value) -> Value {
+    origin["credentialsSecret"] = json!({ "name": "films" });
+    origin
+}
+
 /// For every rule, by its message: a resource that breaks it, and no other.
 fn wrong_when_created() -> Vec<(&'static str, Value)> {
     let name = |name: &str| resource(name, &[]);
@@ -56,6 +73,15 @@ fn wrong_when_created() -> Vec<(&'static str, Value)> {
         ("spec.sidecar.cache.maxEntryBytes: must not", one("sidecar.cache.maxEntryBytes", json!("33Mi"))),
         ("spec.engine.config: option names", one("engine.config", json!({ "HZ 1": "50" }))),
         ("spec.engine.config: holds an option", one("engine.config", json!({ "maxmemory": "1gb" }))),
+        ("spec.origins: each must have exactly one", one("origins", json!([origin("a", &["http", "file"])]))),
+        (
+            "spec.origins: two of them",
+            one("origins", json!([origin("a", &["http"]), origin("b", &["file"])])),
+        ),
+        (
+            "spec.origins: a file origin needs no",
+            one("origins", json!([with_secret(origin("a", &["file"]))])),
+        ),
     ]
 }
 

@@ -182,7 +182,7 @@ impl Source {
         if out.replies > 0 {
             let lane = match self.lane.take() {
                 Some(lane) => lane,
-                None => self.inner.read_lanes.take().await?,
+                None => self.take_lane().await?,
             };
             self.lane.insert(lane).send(&mut out).await?;
         }
@@ -222,14 +222,22 @@ impl Source {
     }
 
     async fn first_permit(&self, bytes: u64) -> Result<Permit, StoreError> {
-        let limits = &self.inner.options.limits;
-        // Before the first byte a client is told to come again; later it has to be patient.
-        let wait = if self.started {
-            Duration::from_secs(limits.body_idle_seconds)
-        } else {
-            Duration::from_millis(limits.admission_wait_ms)
-        };
+        let wait =
+            self.patience().unwrap_or(Duration::from_millis(self.inner.options.limits.admission_wait_ms));
         self.inner.budget.permit(bytes, wait).await.map_err(busy)
+    }
+
+    async fn take_lane(&self) -> Result<LaneLease, StoreError> {
+        match self.patience() {
+            Some(patience) => self.inner.read_lanes.take_within(patience).await,
+            None => self.inner.read_lanes.take().await,
+        }
+    }
+
+    /// Before the first byte a client is told to come again; later it has to be patient, and so are we: an
+    /// answer that was begun and is cut off is worth less than a late one.
+    fn patience(&self) -> Option<Duration> {
+        self.started.then(|| Duration::from_secs(self.inner.options.limits.body_idle_seconds))
     }
 
     async fn chunk(&mut self, index: u32) -> Result<Bytes, StoreError> {
@@ -302,7 +310,7 @@ impl Source {
     async fn read_once(&self, index: u32) -> Result<Pooled, StoreError> {
         let place = self.place(index)?;
         let permit = self.first_permit(u64::from(place.len)).await?;
-        let mut lane = self.inner.read_lanes.take().await?;
+        let mut lane = self.take_lane().await?;
         let mut out = Outgoing::default();
         out.command(&[b"GET", place.key(self.tag).as_bytes()]);
         lane.send(&mut out).await?;

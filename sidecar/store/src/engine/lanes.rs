@@ -1,6 +1,7 @@
 //! The pool of lanes to one engine: bounded in number, idle ones kept for a while, dead ones dropped.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
@@ -117,9 +118,10 @@ impl Lanes {
 
     async fn permit(&self, wait: Duration) -> Result<OwnedSemaphorePermit, StoreError> {
         let until = Instant::now() + wait;
+        // One future for the whole wait: permits are given in turn, and a new one would queue at the end again.
+        let mut permit = pin!(Arc::clone(&self.0.permits).acquire_owned());
         loop {
-            let permit = Arc::clone(&self.0.permits).acquire_owned();
-            if let Ok(Ok(permit)) = tokio::time::timeout(PARKED_MAX, permit).await {
+            if let Ok(Ok(permit)) = tokio::time::timeout(PARKED_MAX, permit.as_mut()).await {
                 return Ok(permit);
             }
             self.close_parked();
