@@ -11,7 +11,7 @@ use blobstore_sidecar_core::{
 use blobstore_sidecar_runtime::{authority::Tenure, tasks};
 
 use crate::{
-    DeleteOutcome, DeleteRequest, ErrorKind, StoreError,
+    CrashPoint, DeleteOutcome, DeleteRequest, ErrorKind, StoreError,
     context::{Inner, Target},
     doomed::Doomed,
     engine::errors,
@@ -52,6 +52,7 @@ impl Inner {
                     return Ok(DeleteOutcome { existed: false });
                 }
                 Deleted::Done(doomed) => {
+                    self.crash_at(CrashPoint::Deleted)?;
                     let acknowledged = self.authority.acknowledged(&tenure);
                     let (acknowledged, ()) = tokio::join!(acknowledged, self.free_or_leave(doomed));
                     acknowledged?;

@@ -62,6 +62,8 @@ pub enum CrashPoint {
     RecordStaged,
     Committed,
     HalfFreed,
+    /// Deletion: the object is gone, its chunks are not.
+    Deleted,
     /// Multipart: a part's chunks are there, its upload does not know it.
     PartStored,
     /// Multipart: the list of parts was found good.

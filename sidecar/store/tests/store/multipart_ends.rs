@@ -156,3 +156,33 @@ async fn a_store_that_stops_in_a_multipart_upload_loses_nothing_and_leaves_nothi
         bench.engine.settles_at(&bench.empty).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_stops_in_a_deletion_leaves_nothing_and_the_object_is_gone() {
+    let bench = Bench::with(small_parts(), &[]).await;
+    for crash in [CrashPoint::Deleted, CrashPoint::HalfFreed] {
+        bench.put("a", payload(900_000, 1)).await;
+        let to = begin(&bench.store, "p").await;
+        let one = part(&bench.store, &to, 1, payload(600_000, 1)).await.expect("stored");
+        let two = part(&bench.store, &to, 2, payload(300_000, 2)).await.expect("stored");
+        complete(&bench.store, &to, refs(&[one, two])).await.expect("completed");
+        let options = StoreOptions { crash: Some(crash), ..small_parts() };
+        let dying =
+            Store::open(bench.engine.address(), options, Arc::new(Alone(tenure())), Arc::new(NoLedger));
+        for name_ in ["a", "p"] {
+            let conditions = Conditions::default();
+            let deleted =
+                dying.delete(DeleteRequest { bucket: bucket(), name: name(name_), conditions }).await;
+            assert_eq!(deleted.is_ok(), crash == CrashPoint::HalfFreed, "{crash:?}");
+        }
+        drop(dying);
+        // Another process begins: it knows nothing but what the engine holds.
+        let (next, _) = crate::common::open(&bench.engine, small_parts());
+        for name_ in ["a", "p"] {
+            let get = blobstore_sidecar_store::GetRequest::new(bucket(), name(name_));
+            assert_eq!(next.get(get).await.expect_err("gone").kind, ErrorKind::NotFound, "{crash:?}");
+        }
+        bench.engine.settles_at(&bench.empty).await;
+        bench.store.trim_cache(0);
+    }
+}
