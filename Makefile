@@ -6,6 +6,8 @@ SHELL := /bin/bash
 # Compiled crates outlive the clone, as the cluster's programs do: a second clone builds in a fraction of the time.
 export CARGO_TARGET_DIR ?= $(or $(BLOBSTORE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/blobstore-e2e)/cargo
 TARGET := $(CARGO_TARGET_DIR)
+# What the images hold is what is measured: one build for both.
+STATIC := x86_64-unknown-linux-gnu
 E2E := cargo run --ignore-rust-version --quiet --locked -p blobstore-e2e --
 
 .PHONY: help own setup cluster-up cluster-down cluster-status images demo test test-unit test-e2e bench bench-operator soak lint
@@ -43,9 +45,12 @@ test-unit: own ## The workspace's own tests, no cluster needed
 test-e2e: own ## The end-to-end tests on the one-machine cluster or on the context in KUBE_CONTEXT
 	@e2e/run-tests.sh e2e
 
-bench: setup ## Throughput against nginx and the bare engine, as a table
-	@cargo build --ignore-rust-version --release --locked -p blobstore-sidecar
-	@cargo run --ignore-rust-version --release --quiet --locked -p blobstore-e2e --bin bench -- --sidecar $(TARGET)/release/blobstore-sidecar
+bench: own ## Speed and memory beside nginx, Varnish, webdis, versitygw, MinIO and the bare engine, as a table
+	@e2e/setup.sh peers
+	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --ignore-rust-version --release --locked --target $(STATIC) \
+		-p blobstore-operator -p blobstore-sidecar
+	@cargo run --ignore-rust-version --release --quiet --locked -p blobstore-bench -- \
+		--sidecar $(TARGET)/$(STATIC)/release/blobstore-sidecar --cache $(dir $(TARGET)) $(BENCH)
 
 bench-operator: own ## Memory of the operator and its requests to the API server with fifty stores
 	@cargo test --release --locked -p blobstore-operator --test fifty -- --nocapture

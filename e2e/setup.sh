@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end cluster needs: Debian packages, and the components that Debian does not
 # carry, built from pinned Go modules into a cache outside the clone. Quiet and quick when all is there.
+# `setup.sh peers` installs the servers that the benchmark compares with as well.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -31,6 +32,17 @@ prometheus-alertmanager:prometheus-alertmanager
 nginx:nginx-light
 wrk:wrk
 "
+
+PEERS_NEEDED="
+varnishd:varnish
+webdis:webdis
+"
+
+case ${1:-} in
+peers) NEEDED+=$PEERS_NEEDED ;;
+'') ;;
+*) echo "unknown: $1 (nothing, peers)" >&2; exit 2 ;;
+esac
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -98,6 +110,8 @@ kube_node() {
 
 helm() { CGO_ENABLED=0 GOBIN="$1" GOFLAGS= go install -trimpath -ldflags "-s -w" "helm.sh/helm/v3/cmd/helm@v$HELM"; }
 coredns() { CGO_ENABLED=0 GOBIN="$1" GOFLAGS= go install -trimpath -ldflags "-s -w" "github.com/coredns/coredns@v$COREDNS"; }
+versitygw() { CGO_ENABLED=0 GOBIN="$1" GOFLAGS= go install -trimpath -ldflags "-s -w" "github.com/versity/versitygw/cmd/versitygw@v$VERSITYGW"; }
+minio() { CGO_ENABLED=0 GOBIN="$1" GOFLAGS= go install -trimpath -tags kqueue -ldflags "-s -w" "github.com/minio/minio@v$MINIO"; }
 pause() { cc -static -Os -s -o "$1/pause" "$HERE/cluster/pause.c"; }
 
 # One setup at a time: two of them would build everything twice.
@@ -109,3 +123,7 @@ build pause "$PAUSE" pause
 build kube-node "$KUBERNETES" kube_node
 build helm "$HELM" helm
 build coredns "$COREDNS" coredns
+if [ "${1:-}" = peers ]; then
+    build versitygw "$VERSITYGW" versitygw
+    build minio "$MINIO" minio
+fi

@@ -1,8 +1,10 @@
 //! The load generator: blocking sockets, one thread per client, one buffer each, the same for every server.
 //! Bodies are read into that buffer and dropped, or written from one shared slice: the generator costs little.
+//! At a fixed rate latency counts from the moment at which a request was due, so that a stall hides nothing.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
@@ -19,17 +21,47 @@ pub(crate) enum Verb {
     Get,
     /// The body, shared by all clients.
     Put(std::sync::Arc<Vec<u8>>),
+    Delete,
+}
+
+impl Verb {
+    pub(crate) fn method(&self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Put(_) => "PUT",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    fn body(&self) -> &[u8] {
+        match self {
+            Self::Get | Self::Delete => &[],
+            Self::Put(body) => body,
+        }
+    }
+}
+
+/// How often, and in which order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pace {
+    /// Each client goes through all targets again and again, as fast as it can.
+    Peak,
+    /// As above, this many requests per second of all clients together.
+    Rate(f64),
+    /// Each target once, by whichever client is free; ends when all are done.
+    Once,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub(crate) server: SocketAddr,
     pub(crate) verb: Verb,
-    /// Taken in turn by each client.
-    pub(crate) paths: Vec<String>,
+    /// Paths, with their queries.
+    pub(crate) targets: Vec<String>,
     pub(crate) body_bytes: u64,
     pub(crate) clients: usize,
     pub(crate) length: Duration,
+    pub(crate) pace: Pace,
 }
 
 /// What one run of a load did.
@@ -56,10 +88,11 @@ impl Done {
 /// Runs the load and waits for all clients; a single wrong answer fails it.
 pub(crate) fn run(load: &Load) -> Result<Done> {
     let start = Instant::now();
+    let taken = AtomicUsize::new(0);
     let results: Vec<Result<Vec<u64>>> = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..load.clients)
-            .map(|index| scope.spawn(move || client(load, index, start + load.length)))
-            .collect();
+        let turns = |index| Turns { load, index, taken: &taken, start };
+        let clients: Vec<_> =
+            (0..load.clients).map(turns).map(|turns| scope.spawn(move || client(&turns))).collect();
         clients.into_iter().map(|client| client.join().unwrap_or_else(|_| Err(lost()))).collect()
     });
     let seconds = start.elapsed().as_secs_f64();
@@ -72,21 +105,47 @@ pub(crate) fn run(load: &Load) -> Result<Done> {
     Ok(Done { requests, bytes: requests * load.body_bytes, seconds, latency_us })
 }
 
+/// What one client does next, and since when its latency counts.
+#[derive(Debug)]
+struct Turns<'a> {
+    load: &'a Load,
+    index: usize,
+    taken: &'a AtomicUsize,
+    start: Instant,
+}
+
+impl<'a> Turns<'a> {
+    fn next(&self, turn: usize) -> Option<(&'a str, Instant)> {
+        let load = self.load;
+        let target = match load.pace {
+            Pace::Once => load.targets.get(self.taken.fetch_add(1, Ordering::Relaxed)),
+            Pace::Peak | Pace::Rate(_) => load.targets.get((self.index + turn) % load.targets.len().max(1)),
+        }?;
+        let due = match load.pace {
+            Pace::Rate(per_second) => {
+                let nth = (turn * load.clients + self.index) as f64;
+                let due = self.start + Duration::from_secs_f64(nth / per_second.max(0.01));
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                due
+            }
+            Pace::Peak | Pace::Once => Instant::now(),
+        };
+        (due < self.start + load.length).then_some((target.as_str(), due))
+    }
+}
+
 fn lost() -> Error {
     Error::Wrong("a client thread of the generator panicked".to_owned())
 }
 
-/// One keep-alive connection until `end`. Gives the latency of every request.
-fn client(load: &Load, index: usize, end: Instant) -> Result<Vec<u64>> {
+/// One keep-alive connection until there is nothing to do. Gives the latency of every request.
+fn client(turns: &Turns<'_>) -> Result<Vec<u64>> {
+    let load = turns.load;
     let mut connection = Connection::open(load.server)?;
     let mut latency_us = Vec::with_capacity(1 << 16);
-    let mut turn = index;
-    while Instant::now() < end {
-        let path = &load.paths[turn % load.paths.len()];
-        turn += 1;
-        let began = Instant::now();
-        connection.exchange(&load.verb, path, load.body_bytes)?;
-        latency_us.push(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+    while let Some((target, due)) = turns.next(latency_us.len()) {
+        connection.exchange(&load.verb, target, load.body_bytes)?;
+        latency_us.push(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
     }
     Ok(latency_us)
 }
@@ -97,14 +156,14 @@ pub(crate) fn once(server: SocketAddr, verb: &Verb, path: &str, body_bytes: u64)
 }
 
 #[derive(Debug)]
-struct Connection {
+pub(crate) struct Connection {
     socket: TcpStream,
     buffer: Vec<u8>,
     server: SocketAddr,
 }
 
 impl Connection {
-    fn open(server: SocketAddr) -> Result<Self> {
+    pub(crate) fn open(server: SocketAddr) -> Result<Self> {
         let socket = TcpStream::connect(server).map_err(Error::io(format!("connect to {server}")))?;
         let set = |done: std::io::Result<()>| done.map_err(Error::io("set up a client's socket"));
         set(socket.set_nodelay(true))?;
@@ -113,15 +172,20 @@ impl Connection {
         Ok(Self { socket, buffer: vec![0; READ_BYTES], server })
     }
 
-    fn exchange(&mut self, verb: &Verb, path: &str, body_bytes: u64) -> Result<()> {
+    /// Keeps the connection without the buffer.
+    pub(crate) fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
+    pub(crate) fn exchange(&mut self, verb: &Verb, path: &str, body_bytes: u64) -> Result<()> {
         let about = |what: &str| Error::io(format!("{what} {path} of {}", self.server));
-        let (name, body): (_, &[u8]) = match verb {
-            Verb::Get => ("GET", &[]),
-            Verb::Put(body) => ("PUT", body),
+        let (name, body, server) = (verb.method(), verb.body(), self.server);
+        let length = if matches!(verb, Verb::Put(_)) {
+            format!("Content-Length: {}\r\n", body.len())
+        } else {
+            String::new()
         };
-        let length =
-            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-        let head = format!("{name} {path} HTTP/1.1\r\nHost: bench\r\n{length}\r\n");
+        let head = format!("{name} {path} HTTP/1.1\r\nHost: {server}\r\n{length}\r\n");
         self.socket.write_all(head.as_bytes()).map_err(about("ask for"))?;
         self.socket.write_all(body).map_err(about("send"))?;
         let got = self.answer(path)?;

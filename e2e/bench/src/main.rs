@@ -1,12 +1,17 @@
-//! `make bench`: GET from the cache against nginx, GET from the engine and PUT against `redis-benchmark` on the
-//! same engine, in interleaved rounds of one run. Prints a Markdown table and writes it, and the figures as JSON.
+//! `make bench`: the data plane beside nginx, Varnish, webdis, versitygw, MinIO and `redis-benchmark` on the same
+//! engine, in interleaved rounds of one run, and what it holds in memory. Prints Markdown, and writes it with the
+//! figures as JSON and a picture.
 
+mod case;
+mod chart;
 mod child;
 mod load;
 mod machine;
 mod measure;
-mod peers;
+mod memory;
+mod presign;
 mod report;
+mod servers;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +21,9 @@ use clap::Parser;
 use crate::measure::Plan;
 
 #[derive(Debug, Parser)]
-#[command(about = "Throughput of the data plane against nginx and redis-benchmark, as ratios of one run")]
+#[command(
+    about = "Throughput and memory of the data plane beside what a user would pick instead, in one run"
+)]
 struct Args {
     /// The release build of the sidecar.
     #[arg(long, default_value = "target/release/blobstore-sidecar")]
@@ -33,10 +40,19 @@ struct Args {
     /// Length of one measure in one round.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Where `bench.md` and `bench.json` go.
+    /// Rounds of a hundred uploads and downloads at once; 0 leaves out all rows of memory.
+    #[arg(long, default_value_t = 3)]
+    memory_rounds: usize,
+    /// Only the measures whose names contain this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Where `e2e/setup.sh peers` has put the servers that it builds.
+    #[arg(long)]
+    cache: PathBuf,
+    /// Where `bench.md`, `bench.json` and `bench.svg` go.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
-    /// Fail when a ratio misses its aim.
+    /// Fail when a ratio or a figure misses its aim.
     #[arg(long)]
     check: bool,
 }
@@ -79,16 +95,21 @@ fn run(args: &Args) -> Result<()> {
     let plan = Plan {
         sidecar: args.sidecar.clone(),
         engine: Some(args.engine.clone()).filter(|engine| !engine.is_empty()),
+        cache: args.cache.clone(),
         clients: args.clients,
         rounds: args.rounds,
         length: Duration::from_secs_f64(args.seconds),
+        only: args.only.clone(),
     };
     let machine = machine::describe();
     let outcome = measure::run(&plan)?;
-    let table = report::markdown(&machine, &plan, &outcome);
+    let rows = if args.memory_rounds > 0 { memory::run(&plan, args.memory_rounds)? } else { Vec::new() };
+    let table = report::markdown(&machine, &plan, &outcome, &rows);
     report::say(&table);
-    report::write(&args.out, &table, &report::json(&machine, &plan, &outcome))?;
-    let missed = report::missed(&outcome);
+    let figures = format!("{:#}\n", report::json(&machine, &plan, &outcome, &rows));
+    let files = [("bench.md", table), ("bench.json", figures), ("bench.svg", chart::svg(&outcome))];
+    report::write(&args.out, &files)?;
+    let missed = report::missed(&outcome, &rows);
     if args.check && !missed.is_empty() {
         return Err(Error::Wrong(format!("below the aim: {}", missed.join(", "))));
     }

@@ -12,8 +12,8 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) memory_gib: u64,
     pub(crate) kernel: String,
-    pub(crate) engine: String,
-    pub(crate) nginx: String,
+    /// Engine and peers with their versions.
+    pub(crate) programs: Vec<String>,
     /// Load average of the last minute before the run: another's work shows here.
     pub(crate) load_before: String,
 }
@@ -32,17 +32,20 @@ pub(crate) fn describe() -> Machine {
         cores: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         memory_gib: memory_kib >> 20,
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-        engine: version("redis-server", "--version"),
-        nginx: version("nginx", "-v"),
+        programs: [("redis-server", "--version"), ("nginx", "-v"), ("varnishd", "-V")]
+            .map(|(program, flag)| version(program, flag))
+            .to_vec(),
         load_before: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
     }
 }
 
 /// The first line that the program says about itself, on either stream.
 fn version(program: &str, flag: &str) -> String {
-    let Ok(output) = Command::new(crate::peers::program(program)).arg(flag).output() else {
+    let Ok(output) = Command::new(crate::servers::program(program)).arg(flag).output() else {
         return format!("{program} is not there");
     };
     let text = [output.stdout, output.stderr].concat();
-    String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned()
+    let text = String::from_utf8_lossy(&text).into_owned();
+    // The first words: a version line carries build hashes that nobody reads.
+    text.lines().next().unwrap_or_default().split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
