@@ -95,6 +95,9 @@ pub struct DevArgs {
     /// Evict the coldest objects at the limit instead of refusing uploads.
     #[arg(long)]
     pub evict: bool,
+    /// Compress blobs that were neither read nor written for this many seconds [default: none are].
+    #[arg(long)]
+    pub compress_after_seconds: Option<u64>,
     /// Name of the one user who may do everything.
     #[arg(long, requires = "secret_key", env = "BLOBSTORE_ACCESS_KEY")]
     pub access_key: Option<String>,

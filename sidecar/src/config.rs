@@ -152,6 +152,7 @@ mod tests {
             hygiene: HygieneConfig::default(),
             anonymous: false,
             origins: Vec::new(),
+            compression: None,
         }
     }
 

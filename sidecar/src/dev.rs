@@ -146,6 +146,7 @@ fn shell(
         evict: args.evict,
         cache,
         limits: limits.clone(),
+        compress_after: args.compress_after_seconds.map(Duration::from_secs),
         ..StoreOptions::default()
     };
     let store = Store::open(engine, options, Arc::clone(&authority) as _, ledger);

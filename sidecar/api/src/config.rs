@@ -30,6 +30,17 @@ pub struct SidecarConfig {
     /// Absent without origins, so that a sidecar of before them can read the document.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<OriginConfig>,
+    /// Absent when nothing is packed, so that a sidecar of before it can read the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<CompressionConfig>,
+}
+
+/// zstd for bodies that nobody uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CompressionConfig {
+    /// Neither read nor written for this long.
+    pub min_age_seconds: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod list;
 pub mod manifest;
+pub mod pack;
 pub mod partition;
 pub mod parts;
 pub mod precondition;

@@ -3,7 +3,7 @@
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-use crate::generation::Generation;
+use crate::{generation::Generation, pack::Pack};
 
 /// Length of the fixed part; bucket, name and checksums follow.
 pub const MANIFEST_FIXED_BYTES: usize = 48;
@@ -12,6 +12,8 @@ const MAGIC: &[u8; 4] = b"BSM1";
 const FLAG_COMPLETE: u32 = 1;
 /// The body is one part of a multipart upload; the upload's generation follows the name.
 const FLAG_PART: u32 = 2;
+/// The chunks are packed: their stored lengths follow the checksums.
+const FLAG_PACKED: u32 = 4;
 /// What a part's manifest says more.
 pub const PART_BYTES: usize = 16;
 const CRC_AT: usize = 44;
@@ -28,6 +30,8 @@ pub struct Manifest {
     pub declared_len: Option<u64>,
     /// CRC64-NVME of every chunk; `None` while the upload runs.
     pub crcs: Option<Vec<u64>>,
+    /// How the chunks of a packed body lie in the engine.
+    pub pack: Option<Pack>,
 }
 
 /// The manifest is not what was written.
@@ -39,7 +43,8 @@ impl Manifest {
     pub fn encode(&self) -> Vec<u8> {
         let crcs = self.crcs.as_deref().unwrap_or_default();
         let complete = if self.crcs.is_some() { FLAG_COMPLETE } else { 0 };
-        let flags = complete | if self.upload.is_some() { FLAG_PART } else { 0 };
+        let packed = if self.pack.is_some() { FLAG_PACKED } else { 0 };
+        let flags = complete | packed | if self.upload.is_some() { FLAG_PART } else { 0 };
         let upload: &[u8] = self.upload.as_ref().map_or(&[], |upload| &upload.0);
         let len = manifest_len(&self.bucket, &self.name, crcs.len()) + upload.len();
         let mut bytes = Vec::with_capacity(len);
@@ -57,6 +62,9 @@ impl Manifest {
         bytes.extend_from_slice(upload);
         for crc in crcs {
             bytes.extend_from_slice(&crc.to_le_bytes());
+        }
+        if let Some(pack) = &self.pack {
+            pack.append(&mut bytes);
         }
         let crc = crc32c(&[&bytes[..CRC_AT], &bytes[MANIFEST_FIXED_BYTES..]]);
         bytes[CRC_AT..MANIFEST_FIXED_BYTES].copy_from_slice(&crc.to_le_bytes());
@@ -89,9 +97,11 @@ fn decode(bytes: &[u8]) -> Option<Manifest> {
     let declared = u64::from_le_bytes(fixed.get(24..32)?.try_into().ok()?);
     let (bucket, rest) = rest.split_at_checked(u16_at(40)?)?;
     let (name, rest) = rest.split_at_checked(u16_at(42)?)?;
-    let (upload, crcs) = rest.split_at_checked(if part { PART_BYTES } else { 0 })?;
+    let (upload, rest) = rest.split_at_checked(if part { PART_BYTES } else { 0 })?;
     let count = usize::try_from(u32_at(32)?).ok()?;
-    if crcs.len() != count.checked_mul(8)? {
+    let (crcs, rest) = rest.split_at_checked(count.checked_mul(8)?)?;
+    let pack = if flags & FLAG_PACKED == 0 { None } else { Some(Pack::decode(count, rest)?) };
+    if pack.is_none() && !rest.is_empty() {
         return None;
     }
     let crcs = crcs.chunks_exact(8).map(|crc| crc.try_into().map(u64::from_le_bytes));
@@ -102,6 +112,7 @@ fn decode(bytes: &[u8]) -> Option<Manifest> {
         upload: if part { Some(Generation(upload.try_into().ok()?)) } else { None },
         declared_len: (declared != u64::MAX).then_some(declared),
         crcs: if complete { Some(crcs.collect::<Result<_, _>>().ok()?) } else { None },
+        pack,
     })
 }
 
@@ -166,11 +177,31 @@ mod tests {
         ) {
             let upload = upload.map(Generation);
             let generation = Generation([5; 16]);
-            let manifest = Manifest { generation, bucket: "b".into(), name, upload, declared_len, crcs };
+            let manifest =
+                Manifest { generation, bucket: "b".into(), name, upload, declared_len, crcs, pack: None };
             let bytes = manifest.encode();
             let count = manifest.crcs.as_ref().map_or(0, Vec::len);
             let part = if manifest.upload.is_some() { PART_BYTES } else { 0 };
             prop_assert_eq!(bytes.len(), manifest_len("b", &manifest.name, count) + part);
+            prop_assert_eq!(Manifest::decode(&bytes), Ok(manifest));
+        }
+
+        #[test]
+        fn what_is_said_of_packed_chunks_is_read(
+            lens in proptest::collection::vec(any::<u32>(), 0..20),
+            spans in proptest::collection::vec((any::<u16>(), any::<u64>()), 0..5),
+        ) {
+            let manifest = Manifest {
+                generation: Generation([5; 16]),
+                bucket: "b".into(),
+                name: "n".into(),
+                upload: None,
+                declared_len: None,
+                crcs: Some(lens.iter().map(|len| u64::from(*len)).collect()),
+                pack: Some(Pack { lens, spans }),
+            };
+            let bytes = manifest.encode();
+            prop_assert!(Manifest::decode(&bytes[..bytes.len() - 1]).is_err());
             prop_assert_eq!(Manifest::decode(&bytes), Ok(manifest));
         }
 
@@ -183,6 +214,7 @@ mod tests {
                 upload: None,
                 declared_len: Some(7),
                 crcs: Some(vec![1, 2, 3]),
+                pack: Some(Pack { lens: vec![9, 8, 7], spans: vec![(1, 5), (3, 2)] }),
             }
             .encode();
             let at = at % bytes.len();

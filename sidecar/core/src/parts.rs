@@ -41,6 +41,8 @@ pub struct PartList {
     /// One per chunk, over all parts.
     crcs: Vec<u64>,
     size: u64,
+    /// All chunks lie in one generation, numbered through: a packed body.
+    joined: bool,
 }
 
 /// The part list is not what was written.
@@ -62,7 +64,22 @@ impl PartList {
             first_chunk = first_chunk.checked_add(Layout::of_part(span.size)?.chunks)?;
         }
         let fits = parts.len() <= usize::from(PARTS_MAX) && first_chunk <= CHUNKS_MAX;
-        (fits && crcs.len() == first_chunk as usize).then_some(Self { generation, parts, crcs, size: start })
+        (fits && crcs.len() == first_chunk as usize).then_some(Self {
+            generation,
+            parts,
+            crcs,
+            size: start,
+            joined: false,
+        })
+    }
+
+    /// The same parts in one generation, their chunks numbered through.
+    pub fn joined(
+        generation: Generation,
+        spans: impl IntoIterator<Item = Span>,
+        crcs: Vec<u64>,
+    ) -> Option<Self> {
+        Some(Self { joined: true, ..Self::new(generation, spans, crcs)? })
     }
 
     pub fn generation(&self) -> Generation {
@@ -112,7 +129,9 @@ impl PartList {
         let part = self.parts.get(at)?;
         let local = index - part.first_chunk;
         let layout = Layout::of_part(part.span.size)?;
-        (local < layout.chunks).then(|| (part.span.generation, local, layout.chunk_len(local)))
+        let (generation, at) =
+            if self.joined { (self.generation, index) } else { (part.span.generation, local) };
+        (local < layout.chunks).then(|| (generation, at, layout.chunk_len(local)))
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -231,6 +250,12 @@ mod tests {
             }
             prop_assert_eq!(at, end);
             prop_assert_eq!(list.locate(list.chunks()), None);
+            let joined = PartList::joined(list.generation(), list.spans(), list.crcs().to_vec()).expect("the same");
+            for index in 0..list.chunks() {
+                let len = list.locate(index).expect("a chunk").2;
+                prop_assert_eq!(joined.locate(index), Some((list.generation(), index, len)));
+            }
+            prop_assert_eq!(joined.piece_at(a.min(b), end), list.piece_at(a.min(b), end));
         }
     }
 }

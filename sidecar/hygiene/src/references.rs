@@ -174,6 +174,7 @@ mod tests {
             upload: None,
             declared_len: None,
             crcs: Some(vec![1, 2]),
+            pack: None,
         };
         let head = manifest.encode();
         let own = owner(&body, &head).expect("a whole head");

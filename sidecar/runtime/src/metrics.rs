@@ -4,7 +4,8 @@
 use std::sync::LazyLock;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
@@ -35,6 +36,11 @@ pub fn counter(name: &str, help: &str) -> IntCounter {
 /// A counter with labels from a bounded set.
 pub fn counter_vec(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     register(IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+/// A counter of seconds with labels from a bounded set.
+pub fn seconds_vec(name: &str, help: &str, labels: &[&str]) -> CounterVec {
+    register(CounterVec::new(Opts::new(name, help), labels))
 }
 
 /// A gauge without labels.

@@ -258,6 +258,14 @@ impl Lease {
         }
     }
 
+    /// The permit passes on to another buffer that takes this one's place.
+    pub fn take_permit(&mut self) -> Option<Permit> {
+        match &mut *self.state.mode.lock().unwrap_or_else(PoisonError::into_inner) {
+            Mode::Outstanding { permit, .. } => permit.take(),
+            Mode::Kept | Mode::Returned => None,
+        }
+    }
+
     /// Shares the buffer. It comes back to the pool when the last clone or slice is dropped.
     pub fn freeze(self) -> Pooled {
         let state = Arc::clone(&self.state);

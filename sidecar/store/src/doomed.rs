@@ -5,6 +5,7 @@ use blobstore_sidecar_core::{
     generation::Generation,
     key,
     ledger::Family,
+    pack,
     partition::PartitionTag,
     record::Head,
 };
@@ -26,7 +27,7 @@ pub(crate) struct Doomed {
     pub(crate) generation: Generation,
     pub(crate) chunks: u32,
     pub(crate) last: u32,
-    /// Length of the manifest's value, or of the part list's.
+    /// Length of the manifest's value, or of the part list's; with the mark of a packed body.
     pub(crate) manifest: u32,
     /// Of a body in parts, its bytes: the part list knows its chunks. 0: one run of chunks.
     pub(crate) parts_bytes: u64,
@@ -64,7 +65,12 @@ impl Doomed {
         Some(Self { tag, generation, chunks, last, manifest, parts_bytes })
     }
 
-    /// Payload bytes.
+    /// Its chunks lie in this generation, each of its own length, and the manifest has everything.
+    fn is_packed(&self) -> bool {
+        pack::is_packed(self.manifest)
+    }
+
+    /// Payload bytes; of a packed body before it was packed, which is an upper bound.
     pub(crate) fn bytes(&self) -> u64 {
         if self.parts_bytes > 0 {
             return self.parts_bytes;
@@ -90,7 +96,7 @@ impl Inner {
 
     /// Frees a generation, in batches; then strikes it off the list. Safe to repeat.
     pub(crate) async fn free(&self, doomed: &Doomed) -> Result<(), StoreError> {
-        if doomed.parts_bytes > 0 {
+        if doomed.parts_bytes > 0 && !doomed.is_packed() {
             self.free_parts(doomed).await?;
         } else {
             self.free_chunks(doomed).await?;
@@ -125,25 +131,45 @@ impl Inner {
         for from in (0..chunks).step_by(FREE_BATCH as usize) {
             let batch = from..chunks.min(from + FREE_BATCH);
             let keys: Vec<String> = batch.map(|index| key::chunk(tag, generation, index)).collect();
-            let removed: u64 = self.meta.query("free chunks", &unlink(&keys)).await?;
             // All of a batch goes in one command: it is there as a whole, or gone as a whole.
-            if removed > 0 {
-                for (key, index) in keys.iter().zip(from..) {
-                    let len = doomed.chunk_len(index) as usize;
-                    self.ledger.string_removed(Family::Chunk, key.len(), len);
+            let lens: Vec<u32> = if doomed.is_packed() {
+                self.unlink_measured(&keys).await?
+            } else {
+                let removed: u64 = self.meta.query("free chunks", &unlink(&keys)).await?;
+                if removed == 0 {
+                    Vec::new()
+                } else {
+                    (from..).take(keys.len()).map(|at| doomed.chunk_len(at)).collect()
                 }
+            };
+            for (key, len) in keys.iter().zip(lens) {
+                self.ledger.string_removed(Family::Chunk, key.len(), len as usize);
             }
             self.crash_at(CrashPoint::HalfFreed)?;
         }
         Ok(())
     }
 
+    /// Deletes keys whose lengths nobody remembers, and tells those of the ones that were there: all, or none if they
+    /// are gone already.
+    pub(crate) async fn unlink_measured(&self, keys: &[String]) -> Result<Vec<u32>, StoreError> {
+        let mut batch = redis::pipe();
+        for key in keys {
+            batch.cmd("STRLEN").arg(key);
+        }
+        batch.add_command(unlink(keys));
+        let mut answers: Vec<u32> = self.meta.pipe("free chunks", &batch).await?;
+        let removed = answers.pop().unwrap_or(0);
+        Ok(if removed == 0 { Vec::new() } else { answers })
+    }
+
     /// Nothing of it is left but its manifest, or its part list, and its entry.
     async fn strike(&self, doomed: &Doomed) -> Result<(), StoreError> {
         let Doomed { tag, generation, manifest, .. } = *doomed;
-        let manifest_key = match doomed.parts_bytes {
-            0 => key::manifest(tag, generation),
-            _ => key::part_list(tag, generation),
+        let manifest_key = if doomed.parts_bytes == 0 || doomed.is_packed() {
+            key::manifest(tag, generation)
+        } else {
+            key::part_list(tag, generation)
         };
         let list = key::pending_free(tag);
         let entry = doomed.entry();
@@ -153,7 +179,8 @@ impl Inner {
         let (manifests, listed): (u64, u64) = self.meta.pipe("free a manifest", &last).await?;
         self.readers.freed(generation);
         if manifests > 0 {
-            self.ledger.string_removed(Family::Manifest, manifest_key.len(), manifest as usize);
+            let len = pack::manifest_bytes(manifest) as usize;
+            self.ledger.string_removed(Family::Manifest, manifest_key.len(), len);
         }
         if listed > 0 {
             self.ledger.member_removed(Family::PendingFree, list.as_bytes(), entry.len());
@@ -200,5 +227,9 @@ mod tests {
         assert_eq!(parts.entry(), "07070707070707070707070707070707:3:5:60:99");
         assert_eq!(Doomed::parse(tag, &parts.entry()), Some(parts.clone()));
         assert_eq!(parts.bytes(), 99);
+        let packed = Doomed { manifest: 60 | pack::PACKED, ..parts };
+        assert_eq!(packed.entry(), "07070707070707070707070707070707:3:5:2147483708:99");
+        assert_eq!(Doomed::parse(tag, &packed.entry()), Some(packed.clone()));
+        assert!(packed.is_packed());
     }
 }

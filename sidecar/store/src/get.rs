@@ -9,6 +9,7 @@ use blobstore_sidecar_core::{
     generation::Generation,
     key,
     manifest::Manifest,
+    pack,
     partition::PartitionTag,
     parts::PartList,
     precondition::{Access, Current, Outcome},
@@ -208,6 +209,10 @@ impl Inner {
         head: &Head,
     ) -> Result<Chunks, StoreError> {
         let (generation, chunks) = (head.generation, head.layout.chunks);
+        if pack::is_packed(head.manifest_len) {
+            let value = self.small_value(lane, &key::manifest(target.tag, generation), "manifest").await?;
+            return packed_chunks(head, value.as_ref());
+        }
         if head.layout.in_parts() {
             let key = key::part_list(target.tag, generation);
             let value = self.small_value(lane, &key, "part list").await?;
@@ -278,15 +283,42 @@ impl Inner {
         }
     }
 
-    /// Remembers, once an hour and only where objects are evicted, that this one is in use.
+    /// Remembers, once an hour and only where objects are evicted or packed, that this one is in use.
     fn touch(&self, target: &Target, entry: &RecordEntry) {
-        if self.options.evict && entry.touch(now_hour()) {
+        if (self.options.evict || self.options.compress_after.is_some()) && entry.touch(now_hour()) {
             let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
             if touched.len() < TOUCHED_MAX {
                 touched.push((target.tag, target.record(), entry.record.head.generation));
             }
         }
     }
+}
+
+/// The manifest of a packed body: lengths in the engine, and the parts it was uploaded in.
+fn packed_chunks(head: &Head, value: &[u8]) -> Result<Chunks, StoreError> {
+    let foreign = || damaged("manifest", "it belongs to another body");
+    let manifest = Manifest::decode(value).map_err(|error| damaged("manifest", error))?;
+    let (crcs, pack) = manifest.crcs.zip(manifest.pack).ok_or_else(foreign)?;
+    let layout = head.layout;
+    if crcs.len() != layout.chunks as usize || manifest.generation != head.generation {
+        return Err(foreign());
+    }
+    let list = if layout.in_parts() {
+        let list = PartList::joined(head.generation, pack.spans_in(head.generation), crcs.clone());
+        Some(list.filter(|list| list.size() == layout.size()).ok_or_else(foreign)?)
+    } else {
+        None
+    };
+    let len = |index| match &list {
+        Some(list) => list.locate(index).map(|(_, _, len)| len),
+        None => Some(layout.chunk_len(index)),
+    };
+    // No longer than the plain chunk, or a reader would make room for what is not there.
+    let fits = |(index, stored): (u32, &u32)| len(index).is_some_and(|len| *stored > 0 && *stored <= len);
+    if !(0..).zip(&pack.lens).all(fits) {
+        return Err(foreign());
+    }
+    Ok(Chunks::Packed(crcs, list, pack.lens))
 }
 
 /// What was read is not what was written.

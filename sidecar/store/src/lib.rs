@@ -7,6 +7,7 @@ mod buckets;
 mod cache;
 mod changing;
 mod checks;
+mod cold;
 mod commit;
 mod context;
 mod delete;
@@ -22,6 +23,7 @@ mod memory;
 mod metrics;
 mod multipart;
 mod options;
+mod pack;
 mod progress;
 mod put;
 mod quota;
@@ -43,6 +45,7 @@ pub use api::{
 };
 pub use blobstore_sidecar_core::record::{ATTRIBUTES_BYTES_MAX, Attributes};
 pub use checks::{BodyChecks, LateChecksum};
+pub use cold::PackReport;
 pub use documents::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX};
 pub use error::{ErrorKind, StoreError};
 pub use multipart::{

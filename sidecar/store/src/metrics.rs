@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
-use blobstore_sidecar_runtime::metrics::{counter, counter_vec, gauge};
-use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use blobstore_sidecar_runtime::metrics::{counter, counter_vec, gauge, seconds_vec};
+use prometheus::{CounterVec, IntCounter, IntCounterVec, IntGauge};
 
 macro_rules! metric {
     ($name:ident: $kind:ty = $make:ident($($argument:expr),+)) => {
@@ -62,6 +62,17 @@ metric!(SCRUBBED_BYTES: IntCounter = counter(
     "blobstore_sidecar_scrubbed_bytes_total", "Bytes that the scrubber has verified."));
 metric!(SCRUBBED_CHUNKS: IntCounterVec = counter_vec(
     "blobstore_sidecar_scrubbed_chunks_total", "Chunks that the scrubber has verified, by result.", &["result"]));
+metric!(CHUNKS_UNPACKED: IntCounter = counter(
+    "blobstore_sidecar_chunks_unpacked_total", "Chunks of packed bodies unpacked to be read, verified or repaired."));
+metric!(PACK_SECONDS: CounterVec = seconds_vec(
+    "blobstore_sidecar_pack_cpu_seconds_total", "Time of a processor spent in zstd, by operation.", &["operation"]));
+metric!(COLD_OBJECTS: IntCounterVec = counter_vec(
+    "blobstore_sidecar_cold_objects_total", "Objects that the packer looked at: packed, or why not.", &["result"]));
+metric!(COLD_CHUNKS: IntCounterVec = counter_vec(
+    "blobstore_sidecar_cold_chunks_total", "Chunks that the packer tried, by the form they are kept in.", &["form"]));
+metric!(COLD_BYTES: IntCounterVec = counter_vec(
+    "blobstore_sidecar_cold_bytes_total", "Chunk bytes of packed bodies, before and after.", &["when"]));
+metric!(COLD_PASSES: IntCounter = counter("blobstore_sidecar_cold_passes_total", "Finished passes of the packer."));
 metric!(EVICTED_OBJECTS: IntCounter = counter(
     "blobstore_sidecar_objects_evicted_total", "Objects evicted from a store that is a cache."));
 metric!(REFUSED: IntCounterVec = counter_vec(

@@ -46,6 +46,8 @@ pub struct StoreOptions {
     pub spare: Arc<dyn Spare>,
     /// What the scrubber reads of the engine; 0 switches it off.
     pub scrub_bytes_per_second: u64,
+    /// Bodies that nobody read or wrote for this long are packed. `None`: none are.
+    pub compress_after: Option<Duration>,
     /// Smallest part of a multipart upload but the last; 0 takes any.
     pub part_bytes_min: u64,
     /// Where to die, for tests of what a crash leaves behind. `None` in production.
@@ -70,6 +72,10 @@ pub enum CrashPoint {
     PartsChecked,
     /// Multipart: part list and record are there, the commit is not.
     PartListWritten,
+    /// Packing: chunks, manifest and record are there, the swap is not.
+    PackStaged,
+    /// Packing: the record names the packed body, the plain one is not freed.
+    PackSwapped,
 }
 
 impl CrashPoint {
@@ -97,6 +103,7 @@ impl Default for StoreOptions {
             part_bytes_min: PART_BYTES_MIN,
             spare: Arc::new(NoSpare),
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
+            compress_after: None,
             crash: None,
         }
     }
@@ -116,6 +123,10 @@ impl StoreOptions {
             part_bytes_min: PART_BYTES_MIN,
             spare: Arc::new(NoSpare),
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
+            compress_after: config
+                .compression
+                .as_ref()
+                .map(|compression| Duration::from_secs(compression.min_age_seconds)),
             crash: None,
         }
     }
@@ -132,6 +143,8 @@ pub struct StoreTiming {
     pub upload_ttl: Duration,
     /// Pause between two passes of the scrubber, and before the first.
     pub scrub_every: Duration,
+    /// Pause between two passes of the packer, and before the first.
+    pub pack_every: Duration,
     /// Pause between two looks at the buckets' lifecycle rules.
     pub lifecycle_every: Duration,
     /// Readers that delay a free for longer are cut.
@@ -146,6 +159,7 @@ impl Default for StoreTiming {
             journal_ttl: Duration::from_secs(120),
             sweep_every: Duration::from_secs(10),
             scrub_every: Duration::from_secs(6 * 3600),
+            pack_every: Duration::from_secs(3600),
             lifecycle_every: Duration::from_secs(3600),
             upload_ttl: Duration::from_secs(7 * 24 * 3600),
             reader_grace: Duration::from_secs(60),

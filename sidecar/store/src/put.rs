@@ -35,9 +35,11 @@ use crate::{
 };
 
 mod large;
+mod packed;
 mod small;
 
 pub(crate) use large::Large;
+pub(crate) use packed::{Rewrite, verified};
 
 /// Tries of a conditional write whose object changes under it. Each loser saw another one win.
 const COMMIT_TRIES_MAX: u32 = 8;

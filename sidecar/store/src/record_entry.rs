@@ -21,6 +21,8 @@ pub(crate) enum Chunks {
     /// All but the last of one length: a checksum for each.
     Alike(Vec<u64>),
     InParts(PartList),
+    /// In one generation, whatever their lengths: the last field is how many bytes of each the engine holds.
+    Packed(Vec<u64>, Option<PartList>, Vec<u32>),
 }
 
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(crate) struct RecordEntry {
     pub(crate) crcs: Vec<u64>,
     /// Where the chunks lie, if the object was uploaded in parts.
     pub(crate) parts: Option<PartList>,
+    /// Of a packed body: what the engine holds of each chunk.
+    stored_lens: Option<Vec<u32>>,
     pub(crate) tenure: Tenure,
     accessed: AtomicU32,
     attributes_bytes: u64,
@@ -40,20 +44,22 @@ pub(crate) struct RecordEntry {
 
 impl RecordEntry {
     pub(crate) fn new(mut record: Record, value: Pooled, chunks: Chunks, tenure: Tenure) -> Self {
-        let (crcs, parts) = match chunks {
-            Chunks::Alike(crcs) => (crcs, None),
-            Chunks::InParts(list) => (Vec::new(), Some(list)),
+        let (crcs, parts, stored_lens) = match chunks {
+            Chunks::Alike(crcs) => (crcs, None, None),
+            Chunks::InParts(list) => (Vec::new(), Some(list), None),
+            Chunks::Packed(crcs, list, lens) => (crcs, list, Some(lens)),
         };
         let attributes = Arc::new(std::mem::take(&mut record.attributes));
         let accessed = AtomicU32::new(record.head.access_hour);
         let attributes_bytes = u64::from(record.head.headers_len) * 2;
-        Self { record, attributes, value, crcs, parts, tenure, accessed, attributes_bytes }
+        Self { record, attributes, value, crcs, parts, stored_lens, tenure, accessed, attributes_bytes }
     }
 
     /// Bytes in memory.
     pub(crate) fn weight(&self) -> u64 {
         let parts = self.parts.as_ref().map_or(0, PartList::weight);
-        self.value.state.capacity() as u64 + self.attributes_bytes + 8 * self.crcs.len() as u64 + parts
+        let lens = 4 * self.stored_lens.as_ref().map_or(0, Vec::len) as u64;
+        self.value.state.capacity() as u64 + self.attributes_bytes + 8 * self.crcs.len() as u64 + parts + lens
     }
 
     /// The piece that holds byte `at`, up to `end`.
@@ -73,6 +79,12 @@ impl RecordEntry {
             }
             Some(list) => list.locate(index),
         }
+    }
+
+    /// What the engine holds of chunk `index` of `len` bytes: fewer, if it is packed.
+    pub(crate) fn stored_len(&self, index: u32, len: u32) -> u32 {
+        let lens = self.stored_lens.as_deref().unwrap_or_default();
+        lens.get(index as usize).copied().unwrap_or(len)
     }
 
     pub(crate) fn crc(&self, index: u32) -> Option<u64> {

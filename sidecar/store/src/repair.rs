@@ -15,6 +15,7 @@ use crate::{
     Store, StoreError,
     context::Inner,
     metrics::{CHUNKS_REPAIRED, OBJECTS_DAMAGED},
+    pack::{pack, unpack},
     record_entry::RecordEntry,
     scripts,
 };
@@ -34,8 +35,9 @@ pub struct ChunkAsk {
     pub slot: u16,
     /// The engine's key.
     pub key: String,
+    /// Length of the engine's value.
     pub len: u32,
-    /// CRC64-NVME of what was written.
+    /// CRC64-NVME of the chunk's plain bytes.
     pub crc64: u64,
 }
 
@@ -98,6 +100,24 @@ impl Damage {
     }
 }
 
+/// What the engine has to hold of a chunk. `None`: packed by today's library it has another length, and the manifest
+/// says the old one.
+fn stored_form(plain: &Bytes, stored_len: u32) -> Option<Bytes> {
+    if plain.len() == stored_len as usize {
+        return Some(plain.clone());
+    }
+    let packed = pack(plain)?;
+    (packed.len() == stored_len as usize).then(|| Bytes::from(packed))
+}
+
+fn plain_form(stored: &Bytes, len: u32) -> Option<Bytes> {
+    if stored.len() == len as usize {
+        return Some(stored.clone());
+    }
+    let mut plain = vec![0; len as usize];
+    unpack(stored, &mut plain).then(|| Bytes::from(plain))
+}
+
 impl Store {
     /// Objects that were found damaged and could not be repaired, until they are written anew or deleted.
     pub fn damaged(&self) -> Vec<DamagedObject> {
@@ -106,6 +126,17 @@ impl Store {
 }
 
 impl Inner {
+    /// Whether the object's record, as the engine has it now, still names this body.
+    pub(crate) async fn record_names(
+        &self,
+        record: &str,
+        generation: Generation,
+    ) -> Result<bool, StoreError> {
+        let look = cmd("GETRANGE").arg(record).arg(8).arg(23).to_owned();
+        let current: Vec<u8> = self.meta.query("look for a body", &look).await?;
+        Ok(current == generation.0)
+    }
+
     /// Chunk `index` of a body was read and is not what was written. `Some`: what was written, found elsewhere and
     /// written back. `None`: it is lost, or the object is another one by now.
     pub(crate) async fn repair(
@@ -120,29 +151,35 @@ impl Inner {
             return Ok(None);
         };
         let record = format!("o:{{{tag}}}:{object}");
-        let look = cmd("GETRANGE").arg(&record).arg(8).arg(23).to_owned();
-        let current: Vec<u8> = self.meta.query("look before a repair", &look).await?;
-        if current != head.generation.0 {
+        if !self.record_names(&record, head.generation).await? {
             return Ok(None);
         }
         let good = |bytes: &Bytes| bytes.len() == len as usize && crc64(bytes) == crc;
+        let stored_len = entry.stored_len(index, len);
         let key = key::chunk(tag, generation, local);
         let cached = self.cache.chunk(generation, local).map(|chunk| chunk.bytes).filter(good);
         let found = match cached {
-            Some(bytes) => Some(bytes),
+            Some(plain) => stored_form(&plain, stored_len).map(|stored| (plain, stored)),
+            None => None,
+        };
+        let found = match found {
+            Some(found) => Some(found),
             None => {
-                let ask = ChunkAsk { slot: tag.slot(), key: key.clone(), len, crc64: crc };
-                self.options.spare.chunk(&ask).await.filter(good)
+                let ask = ChunkAsk { slot: tag.slot(), key: key.clone(), len: stored_len, crc64: crc };
+                let stored = self.options.spare.chunk(&ask).await;
+                let stored = stored.filter(|stored| stored.len() == stored_len as usize);
+                let plain = |stored: Bytes| Some((plain_form(&stored, len).filter(good)?, stored));
+                stored.and_then(plain)
             }
         };
-        let Some(bytes) = found else {
+        let Some((plain, stored)) = found else {
             self.damage.mark(object, head.generation);
             return Ok(None);
         };
         let keys = [record.as_str(), key.as_str()];
-        let written: u64 = self.meta.script(&scripts::REPAIR, &keys, &[&head.generation.0, &bytes]).await?;
+        let written: u64 = self.meta.script(&scripts::REPAIR, &keys, &[&head.generation.0, &stored]).await?;
         CHUNKS_REPAIRED.inc_by(written);
         tracing::warn!(object = &**object, chunk = index, "a damaged chunk was repaired");
-        Ok(Some(bytes))
+        Ok(Some(plain))
     }
 }

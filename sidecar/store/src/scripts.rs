@@ -39,6 +39,7 @@ scripts! {
     RELEASE = "release",
     TOUCH = "touch",
     UPDATE = "update",
+    SWAP = "swap",
     EXPIRY_STRIKE = "expiry_strike",
     BUCKET_DOCUMENT = "bucket_document",
     REPAIR = "repair",
@@ -55,8 +56,8 @@ scripts! {
 }
 
 /// What the lanes call: loaded when one is opened.
-pub(crate) fn of_lanes() -> [&'static Script; 3] {
-    [&RESERVE, &COMMIT, &PART_COMMIT]
+pub(crate) fn of_lanes() -> [&'static Script; 4] {
+    [&RESERVE, &COMMIT, &PART_COMMIT, &SWAP]
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::{
 
 use blobstore_sidecar_core::{
     key::{self, BucketName, ObjectName},
-    manifest::crc64,
     partition::PartitionTag,
 };
 use redis::cmd;
@@ -85,6 +84,24 @@ enum Chunk {
     Gone,
 }
 
+impl Inner {
+    /// A few names of a bucket in a partition, and where to go on. `None`: there are no more.
+    pub(crate) async fn names_from(
+        &self,
+        tag: PartitionTag,
+        bucket: &BucketName,
+        from: &mut Vec<u8>,
+    ) -> Result<Option<Vec<ObjectName>>, StoreError> {
+        let mut list = cmd("ZRANGEBYLEX");
+        list.arg(key::names(tag, bucket.as_str())).arg(&*from).arg("+");
+        list.arg("LIMIT").arg(0).arg(NAMES_AT_A_TIME);
+        let names: Vec<String> = self.meta.query("list names", &list).await?;
+        let Some(last) = names.last() else { return Ok(None) };
+        *from = [b"(".as_slice(), last.as_bytes()].concat();
+        Ok(Some(names.into_iter().filter_map(|name| ObjectName::parse(name).ok()).collect()))
+    }
+}
+
 impl Scrub {
     /// The store, unless its last user has left meanwhile.
     fn inner(&self) -> Result<Arc<Inner>, StoreError> {
@@ -109,18 +126,8 @@ impl Scrub {
         let mut from = b"-".to_vec();
         loop {
             let inner = self.inner()?;
-            let mut list = cmd("ZRANGEBYLEX");
-            list.arg(key::names(tag, bucket.as_str()))
-                .arg(&from)
-                .arg("+")
-                .arg("LIMIT")
-                .arg(0)
-                .arg(NAMES_AT_A_TIME);
-            let names: Vec<String> = inner.meta.query("list names", &list).await?;
-            let Some(last) = names.last() else { return Ok(()) };
-            from = [b"(".as_slice(), last.as_bytes()].concat();
+            let Some(names) = inner.names_from(tag, bucket, &mut from).await? else { return Ok(()) };
             for name in names {
-                let Ok(name) = ObjectName::parse(name) else { continue };
                 self.object(&inner.target(bucket, &name)).await?;
             }
         }
@@ -176,11 +183,14 @@ impl Scrub {
         let mut out = Outgoing::default();
         out.command(&[b"GET", key::chunk(target.tag, generation, local).as_bytes()]);
         lane.send(&mut out).await?;
-        let expected = Expected { len: len as usize, permit: Some(permit) };
+        let stored = entry.stored_len(index, len);
+        let expected = Expected { len: stored as usize, permit: Some(permit) };
         let value = lane.value(Some(expected), &inner.pool, "scrub").await?;
         drop(lane);
-        let good = matches!(&value, Value::Present(lease) if Some(crc64(lease.as_ref())) == entry.crc(index));
-        drop(value);
+        let good = match value {
+            Value::Present(lease) => inner.opened(entry, index, lease).is_some(),
+            Value::Absent | Value::Wrong => false,
+        };
         self.report.chunks += 1;
         self.report.bytes += u64::from(len);
         SCRUBBED_BYTES.inc_by(u64::from(len));

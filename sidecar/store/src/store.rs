@@ -23,7 +23,7 @@ use futures::Stream;
 use crate::{
     BucketInfo, BucketUsage, CacheStats, DeleteOutcome, DeleteRequest, EngineAddress, GetOutcome, GetRequest,
     HeadRequest, LeaseAsk, ListRequest, ObjectMeta, PutOutcome, PutRequest, StoreError, StoreOptions,
-    UploadProgress, context::Inner, scrub, sweep,
+    UploadProgress, cold, context::Inner, scrub, sweep,
 };
 
 /// How often a drain looks whether the uploads have ended.
@@ -46,6 +46,7 @@ impl Store {
         let inner = Arc::new(Inner::new(&address, options, authority, ledger));
         tasks::spawn("sweeper", sweep::run(Arc::downgrade(&inner)));
         tasks::spawn("scrubber", scrub::run(Arc::downgrade(&inner)));
+        tasks::spawn("packer", cold::run(Arc::downgrade(&inner)));
         Self { inner }
     }
 

@@ -3,9 +3,7 @@
 
 use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
-use blobstore_sidecar_core::{
-    chunk::Place, generation::Generation, key, manifest::crc64, partition::PartitionTag,
-};
+use blobstore_sidecar_core::{chunk::Place, generation::Generation, key, partition::PartitionTag};
 use blobstore_sidecar_runtime::{
     budget::{Exhausted, Permit},
     pool::Pooled,
@@ -191,7 +189,7 @@ impl Source {
 
     /// How chunk `index` will be had; `None`: not now, the budget is used up and others are on their way.
     async fn ask(&self, index: u32) -> Result<Option<Asked>, StoreError> {
-        let Located { generation, index, len } = self.place(index)?;
+        let Located { generation, index, len, stored: _ } = self.place(index)?;
         if self.caching
             && let Some(chunk) = self.inner.cache.chunk(generation, index)
         {
@@ -264,7 +262,7 @@ impl Source {
 
     /// Our lane's next reply. Wrong bytes are read once more before they are believed.
     async fn read_lane(&mut self, index: u32, permit: Option<Permit>) -> Result<Pooled, StoreError> {
-        let expected = Expected { len: self.place(index)?.len as usize, permit };
+        let expected = Expected { len: self.place(index)?.stored as usize, permit };
         let Some(lane) = &mut self.lane else {
             return Err(StoreError::new(ErrorKind::Protocol, "a chunk was read without a lane"));
         };
@@ -314,7 +312,7 @@ impl Source {
         let mut out = Outgoing::default();
         out.command(&[b"GET", place.key(self.tag).as_bytes()]);
         lane.send(&mut out).await?;
-        let expected = Expected { len: place.len as usize, permit: Some(permit) };
+        let expected = Expected { len: place.stored as usize, permit: Some(permit) };
         let value = lane.value(Some(expected), &self.inner.pool, "chunk").await?;
         self.checked(index, value)
     }
@@ -325,13 +323,12 @@ impl Source {
             Value::Absent => Err(StoreError::new(ErrorKind::Damaged, format!("chunk {index} is missing"))),
             Value::Wrong => Err(damaged("chunk", "it has another length").caused_by("length")),
             Value::Present(lease) => {
-                let want = self.entry.crc(index);
-                if want != Some(crc64(lease.as_ref())) {
+                let Some(plain) = self.inner.opened(&self.entry, index, lease) else {
                     let place = self.place(index)?;
                     self.inner.cache.drop_chunk(place.generation, place.index);
                     return Err(damaged("chunk", "its checksum does not match").caused_by("checksum"));
-                }
-                Ok(lease.freeze())
+                };
+                Ok(plain.freeze())
             }
         }
     }
@@ -347,11 +344,11 @@ impl Source {
         }
     }
 
-    fn place(&self, index: u32) -> Result<Located, StoreError> {
-        let located = self.entry.locate(index);
+    fn place(&self, whole: u32) -> Result<Located, StoreError> {
+        let located = self.entry.locate(whole);
         let (generation, index, len) = located
             .ok_or_else(|| StoreError::new(ErrorKind::Protocol, "a chunk was asked for that is not there"))?;
-        Ok(Located { generation, index, len })
+        Ok(Located { generation, index, len, stored: self.entry.stored_len(whole, len) })
     }
 }
 
@@ -360,6 +357,8 @@ struct Located {
     generation: Generation,
     index: u32,
     len: u32,
+    /// Length of the engine's value.
+    stored: u32,
 }
 
 impl Located {

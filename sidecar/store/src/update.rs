@@ -25,7 +25,7 @@ use crate::{
 /// Tries of an update whose object changes under it.
 const UPDATE_TRIES_MAX: u32 = 8;
 /// Bytes of the head that tell whether a record is still the same: all but its checksum and the access hour.
-const SAME_BYTES: usize = 120;
+pub(crate) const SAME_BYTES: usize = 120;
 /// The limits of S3, in characters.
 const TAG_KEY_CHARS_MAX: usize = 128;
 const TAG_VALUE_CHARS_MAX: usize = 256;
@@ -91,10 +91,19 @@ impl Inner {
     async fn update(self: &Arc<Self>, request: &UpdateRequest) -> Result<ObjectMeta, StoreError> {
         let target = self.target(&request.bucket, &request.name);
         let tenure = self.owned(target.tag.slot())?;
+        let mut damage = None;
         for _ in 0..UPDATE_TRIES_MAX {
-            let Some(entry) = self.live_record(&target, &tenure).await? else {
-                return Err(self.absent(&target, &tenure).await);
+            let entry = match self.live_record(&target, &tenure).await {
+                Ok(Some(entry)) => entry,
+                Ok(None) => return Err(self.absent(&target, &tenure).await),
+                // The object was replaced and its manifest freed between the two reads: read again.
+                Err(error) if error.kind == ErrorKind::Damaged => {
+                    damage = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
+            damage = None;
             let head = &entry.record.head;
             let current = Current { etag: &head.etag, modified_ms: head.modified_ms };
             if request.conditions.evaluate(Access::Write, Some(current)) != Outcome::Proceed {
@@ -108,7 +117,8 @@ impl Inner {
                 return Ok(ObjectMeta::of(&new, Arc::new(attributes)));
             }
         }
-        Err(StoreError::new(ErrorKind::Busy, "the object changes too often: retry in a moment"))
+        let busy = || StoreError::new(ErrorKind::Busy, "the object changes too often: retry in a moment");
+        Err(damage.unwrap_or_else(busy))
     }
 
     /// False: the object is another one by now.

@@ -95,8 +95,6 @@ pub(crate) struct UploadState {
     pub(crate) client_id: AtomicI64,
     /// Chunks whose SET was acknowledged.
     pub(crate) chunks: AtomicU32,
-    /// Length of the last of them, once it is shorter.
-    pub(crate) last: AtomicU32,
     /// Length of the manifest as it stands; 0: not written.
     pub(crate) manifest: AtomicU32,
 }
@@ -250,10 +248,10 @@ impl Inner {
             let batch = if probing { MISSES_MAX } else { FREE_BATCH.min(known - index) };
             let keys: Vec<String> =
                 (index..index + batch).map(|index| key::chunk(tag, generation, index)).collect();
-            let removed: u32 = self.meta.query("sweep chunks", &unlink(&keys)).await?;
-            self.ledger_swept(&keys, index, removed, known, state);
+            let lens = self.unlink_measured(&keys).await?;
+            self.ledger_swept(&keys, index, &lens, known, state);
             index += batch;
-            if probing && removed == 0 {
+            if probing && lens.is_empty() {
                 break;
             }
         }
@@ -287,19 +285,13 @@ impl Inner {
         &self,
         keys: &[String],
         from: u32,
-        removed: u32,
+        lens: &[u32],
         known: u32,
         state: Option<&UploadState>,
     ) {
-        let told = match state {
-            Some(_) => known.saturating_sub(from).min(removed),
-            None => removed,
-        };
-        for (key, index) in keys.iter().zip(from..).take(told as usize) {
-            let last = state.map_or(0, |state| state.last.load(Ordering::Acquire));
-            let whole = blobstore_sidecar_core::chunk::CHUNK_BYTES;
-            let len = if index + 1 == known && last > 0 { last } else { whole };
-            self.ledger.string_removed(Family::Chunk, key.len(), len as usize);
+        let told = if state.is_some() { known.saturating_sub(from) as usize } else { keys.len() };
+        for (key, len) in keys.iter().zip(lens).take(told).filter(|(_, len)| **len > 0) {
+            self.ledger.string_removed(Family::Chunk, key.len(), *len as usize);
         }
     }
 }

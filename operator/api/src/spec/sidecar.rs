@@ -17,6 +17,27 @@ pub struct SidecarSpec {
     pub limits: LimitsSpec,
     /// Times of the shard protocol.
     pub timing: TimingSpec,
+    /// zstd for blobs that nobody uses.
+    pub compression: CompressionSpec,
+}
+
+/// zstd for blobs that nobody uses: in the engine alone, where it pays. Clients see no difference.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CompressionSpec {
+    /// "Off": blobs stay as they were written; quote it, YAML reads a bare Off as false. Cold: a blob that was neither
+    /// read nor written for minAge is compressed in the background. Default "Off".
+    pub mode: CompressionMode,
+    /// What counts as cold; reads are known to the hour. Default 24h.
+    pub min_age: Period,
+}
+
+/// Which blobs are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CompressionMode {
+    #[default]
+    Off,
+    Cold,
 }
 
 /// Chunk and metadata cache.
@@ -85,6 +106,12 @@ impl Default for CacheSpec {
 impl Default for ClientsSpec {
     fn default() -> Self {
         Self { max: 100, ttl: "1h".into() }
+    }
+}
+
+impl Default for CompressionSpec {
+    fn default() -> Self {
+        Self { mode: CompressionMode::Off, min_age: "24h".into() }
     }
 }
 

@@ -3,8 +3,8 @@
 use blobstore_operator_api::spec::{self, BlobStoreSpec, HygieneMode};
 use blobstore_operator_api::units::{Bytes, Period};
 use blobstore_sidecar_api::config::{
-    CacheConfig, ClientsConfig, HygieneConfig, LimitsConfig, Persistence, SidecarConfig, StoreIdentity,
-    TimingConfig,
+    CacheConfig, ClientsConfig, CompressionConfig, HygieneConfig, LimitsConfig, Persistence, SidecarConfig,
+    StoreIdentity, TimingConfig,
 };
 
 use super::{Problems, origins};
@@ -28,6 +28,17 @@ pub(super) fn config(spec: &BlobStoreSpec, store: StoreIdentity, problems: &mut 
         hygiene: thresholds(spec.hygiene.mode, &spec.hygiene.thresholds, problems),
         anonymous: spec.auth.anonymous,
         origins: origins::configs(spec, problems),
+        compression: compression(&spec.sidecar.compression, problems),
+    }
+}
+
+/// Checked also while it is off: whoever switches it on must not find out then.
+fn compression(compression: &spec::CompressionSpec, problems: &mut Problems) -> Option<CompressionConfig> {
+    let spec::CompressionSpec { mode, min_age } = compression;
+    let min_age_seconds = seconds("spec.sidecar.compression.minAge", min_age, problems);
+    match mode {
+        spec::CompressionMode::Off => None,
+        spec::CompressionMode::Cold => Some(CompressionConfig { min_age_seconds }),
     }
 }
 

@@ -25,6 +25,7 @@ fn contradictions_are_named() {
     check("sidecar: {cache: {maxBytes: 8Mi, maxEntryBytes: 16Mi}}", &["spec.sidecar.cache.maxEntryBytes"]);
     check("sidecar: {limits: {inflightBytesMax: 1Mi}}", &["spec.sidecar.limits.inflightBytesMax"]);
     check("sidecar: {clients: {ttl: soon}}", &["spec.sidecar.clients.ttl"]);
+    check("sidecar: {compression: {minAge: old}}", &["spec.sidecar.compression.minAge"]);
     check("hygiene: {deadlines: {trim: x}}", &["spec.hygiene.deadlines.trim"]);
     check("hygiene: {thresholds: {orphanBytesMin: many}}", &["spec.hygiene.thresholds.orphanBytesMin"]);
     check("engine: {config: {hz: \"10\\nrequirepass x\"}}", &["spec.engine.config"]);
@@ -103,6 +104,17 @@ fn an_origin_reaches_the_sidecar_with_its_defaults() {
     assert_eq!((origins[0].writes, origins[0].timeouts), (OriginWrites::Refuse, OriginTimeouts::default()));
     assert_eq!(origins[1].source, OriginSource::File { path: "/var/lib/blobstore/origins/f/sub".into() });
     assert_eq!((origins[1].ttl_seconds, origins[1].writes), (None, OriginWrites::Local));
+}
+
+#[test]
+fn compression_reaches_the_sidecar_only_when_it_is_on() {
+    let age = |spec| valid(spec).sidecar.compression.map(|compression| compression.min_age_seconds);
+    assert_eq!(age(""), None);
+    assert_eq!(age("sidecar: {compression: {mode: 'Off', minAge: 1h}}"), None);
+    assert_eq!(age("sidecar: {compression: {mode: Cold}}"), Some(24 * 3600));
+    assert_eq!(age("sidecar: {compression: {mode: Cold, minAge: 90m}}"), Some(5400));
+    let off = serde_json::to_string(&valid("").sidecar).expect("it renders");
+    assert!(!off.contains("compression"), "an older sidecar must be able to read the document");
 }
 
 #[test]

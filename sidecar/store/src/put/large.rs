@@ -53,13 +53,20 @@ struct Sent {
 
 /// The lane of one upload and what is under way on it.
 #[derive(Default)]
-struct Sender {
+pub(super) struct Sender {
     lane: Option<LaneLease>,
     run_id: Option<Arc<str>>,
     unacknowledged: VecDeque<Sent>,
     in_a_row: u32,
     sent: u32,
     renewed: Option<Instant>,
+}
+
+impl Sender {
+    /// For an upload whose journal entry was made just now.
+    pub(super) fn new() -> Self {
+        Self { renewed: Some(Instant::now()), ..Self::default() }
+    }
 }
 
 impl Upload {
@@ -76,7 +83,7 @@ impl Upload {
         self.guard.arm();
         self.reserve(u64::from(first.len)).await?;
         self.inner.crash_at(CrashPoint::Reserved)?;
-        let mut sender = Sender { renewed: Some(Instant::now()), ..Sender::default() };
+        let mut sender = Sender::new();
         if first.len > 0 {
             self.write_manifest(&mut sender).await?;
         }
@@ -180,11 +187,12 @@ impl Upload {
             upload: self.part.map(|part| part.upload),
             declared_len: self.request.declared_len,
             crcs,
+            pack: None,
         }
     }
 
     /// Enters or renews the journal entry; `arrived` bytes of a body of unknown length are there already.
-    async fn reserve(&mut self, arrived: u64) -> Result<(), StoreError> {
+    pub(super) async fn reserve(&mut self, arrived: u64) -> Result<(), StoreError> {
         let step = u64::from(RENEW_CHUNKS) * u64::from(CHUNK_BYTES);
         let wanted = self.request.declared_len.unwrap_or(arrived + step).to_string();
         let ttl = self.inner.options.timing.journal_ttl.as_millis().to_string();
@@ -232,7 +240,7 @@ impl Upload {
         Err(errors::garbage())
     }
 
-    async fn renew_if_due(&mut self, sender: &mut Sender, total: u64) -> Result<(), StoreError> {
+    pub(super) async fn renew_if_due(&mut self, sender: &mut Sender, total: u64) -> Result<(), StoreError> {
         if self.guard.state.swept.load(Ordering::Acquire) {
             return Err(swept());
         }
@@ -245,7 +253,7 @@ impl Upload {
         Ok(())
     }
 
-    async fn write_manifest(&mut self, sender: &mut Sender) -> Result<(), StoreError> {
+    pub(super) async fn write_manifest(&mut self, sender: &mut Sender) -> Result<(), StoreError> {
         let manifest = self.manifest(None).encode();
         let key = key::manifest(self.target.tag, self.guard.entry.generation);
         let len = manifest.len();
@@ -288,7 +296,7 @@ impl Upload {
         Ok(intake.cut())
     }
 
-    async fn send_chunk(
+    pub(super) async fn send_chunk(
         &mut self,
         sender: &mut Sender,
         frames: Vec<Bytes>,
@@ -312,7 +320,7 @@ impl Upload {
     }
 
     /// Reads replies until at most `left` are outstanding.
-    async fn settle(&mut self, sender: &mut Sender, left: u32) -> Result<(), StoreError> {
+    pub(super) async fn settle(&mut self, sender: &mut Sender, left: u32) -> Result<(), StoreError> {
         while sender.unacknowledged.len() > left as usize {
             let Some(lane) = &mut sender.lane else { break };
             if let Reply::Error(text) = lane.reply().await? {
@@ -320,9 +328,7 @@ impl Upload {
             }
             let Some(sent) = sender.unacknowledged.pop_front() else { break };
             let index = self.guard.state.chunks.fetch_add(1, Ordering::AcqRel);
-            if sent.len < CHUNK_BYTES {
-                self.guard.state.last.store(sent.len, Ordering::Release);
-            } else if let Some(progress) = &self.request.progress {
+            if let (CHUNK_BYTES, Some(progress)) = (sent.len, &self.request.progress) {
                 progress.acknowledge(self.guard.entry.generation, sent.crc64);
             }
             let key = key::chunk(self.target.tag, self.guard.entry.generation, index);
@@ -332,7 +338,7 @@ impl Upload {
         Ok(())
     }
 
-    fn let_go(&self, sender: &mut Sender) {
+    pub(super) fn let_go(&self, sender: &mut Sender) {
         self.guard.state.client_id.store(0, Ordering::Release);
         sender.lane = None;
         sender.in_a_row = 0;

@@ -82,6 +82,7 @@ impl Upload {
             upload: None,
             declared_len: Some(u64::from(len)),
             crcs: Some(vec![first_crc64]),
+            pack: None,
         };
         let manifest_len = u32::try_from(manifest_len(bucket, name, 1)).unwrap_or(u32::MAX);
         let etag = self.etag(sums);

@@ -18,7 +18,7 @@ use crate::{
 
 /// Another place that has what it was given.
 #[derive(Debug, Default)]
-struct Replica(Mutex<HashMap<String, Bytes>>);
+pub(crate) struct Replica(pub(crate) Mutex<HashMap<String, Bytes>>);
 
 impl Spare for Replica {
     fn chunk<'a>(&'a self, ask: &'a ChunkAsk) -> BoxFuture<'a, Option<Bytes>> {
@@ -28,20 +28,20 @@ impl Spare for Replica {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Harm {
+pub(crate) enum Harm {
     Flip,
     Truncate,
     Remove,
 }
 
-const HARMS: [Harm; 3] = [Harm::Flip, Harm::Truncate, Harm::Remove];
+pub(crate) const HARMS: [Harm; 3] = [Harm::Flip, Harm::Truncate, Harm::Remove];
 
-async fn chunks(bench: &Bench) -> Vec<String> {
+pub(crate) async fn chunks(bench: &Bench) -> Vec<String> {
     let keys = bench.engine.keys().await;
     keys.into_iter().filter(|key| key.starts_with("c:")).collect()
 }
 
-async fn harm(bench: &Bench, key: &str, harm: Harm) {
+pub(crate) async fn harm(bench: &Bench, key: &str, harm: Harm) {
     match harm {
         Harm::Flip => {
             let byte: Vec<u8> = bench.engine.query(redis::cmd("GETRANGE").arg(key).arg(100).arg(100)).await;

@@ -1,6 +1,8 @@
 //! The store against real engines, one engine per test.
 #![expect(clippy::expect_used, reason = "helpers of tests: a broken fixture ends the test")]
 
+mod cold;
+mod cold_ends;
 mod common;
 mod damage;
 mod faults;
