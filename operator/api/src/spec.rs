@@ -23,7 +23,9 @@ pub use origins::{
     AzureOrigin, FileOrigin, GcsOrigin, HttpOrigin, ORIGINS_MAX, OriginSpec, OriginTimeouts, OriginWrites,
     S3Origin,
 };
-pub use sidecar::{CacheSpec, ClientsSpec, LimitsSpec, SidecarSpec, TimingSpec};
+pub use sidecar::{
+    CacheSpec, ClientsSpec, CompressionMode, CompressionSpec, LimitsSpec, SidecarSpec, TimingSpec,
+};
 
 use kube::CustomResource;
 use schemars::JsonSchema;

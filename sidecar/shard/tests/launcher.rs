@@ -45,6 +45,7 @@ fn sidecar_config(persistence: Persistence) -> SidecarConfig {
         hygiene: HygieneConfig::default(),
         anonymous: true,
         origins: Vec::new(),
+        compression: None,
     }
 }
 

@@ -60,6 +60,7 @@ pub(crate) fn sidecar_config(members: u32, persistence: Persistence) -> SidecarC
         hygiene: HygieneConfig::default(),
         anonymous: true,
         origins: Vec::new(),
+        compression: None,
     }
 }
 
