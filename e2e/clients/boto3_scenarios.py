@@ -475,7 +475,6 @@ def what_nobody_configured_answers_as_at_home():
         ("get_bucket_replication", "ReplicationConfigurationNotFoundError"),
         ("get_bucket_tagging", "NoSuchTagSet"),
         ("get_bucket_website", "NoSuchWebsiteConfiguration"),
-        ("get_bucket_ownership_controls", "OwnershipControlsNotFoundError"),
         ("get_object_lock_configuration", "ObjectLockConfigurationNotFoundError"),
         ("get_public_access_block", "NoSuchPublicAccessBlockConfiguration"),
     ]:

@@ -17,6 +17,11 @@ def scenario(function):
     return function
 
 
+def start_anew():
+    """Forgets what a module that was only imported has registered."""
+    _scenarios.clear()
+
+
 def run(client, *arguments):
     """Runs all scenarios in order; a failure is told with its trace and does not stop the others."""
     only = sys.argv[1:]

@@ -9,19 +9,19 @@ use blobstore_sidecar_runtime::authority::Owner;
 use blobstore_sidecar_store::{ErrorKind, StoreError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 
-use crate::auth::{Denied, Target};
 use crate::body::{Body, RequestBody};
 use crate::error::{ApiError, Notation};
 use crate::finish::Finish;
 use crate::forward::{self, Tried, misdirected};
 use crate::io::Busy;
-use crate::metrics::{PANICS, REJECTED, reason};
+use crate::metrics::PANICS;
 use crate::peer::Slot;
 use crate::route::{self, Operation};
+use crate::s3::cors::Crossing;
 use crate::s3::{self, S3};
 use crate::server::Service;
 use crate::shell::Shell;
@@ -29,10 +29,12 @@ use crate::shell::Shell;
 mod asks;
 mod bucket;
 mod copy;
+mod etags;
 mod failure;
 mod headers;
 mod listing;
 mod object;
+mod open;
 mod uploads;
 
 pub use asks::{answer_here, ask, part_mark};
@@ -42,6 +44,8 @@ pub use headers::{
     crc64_text, tags_text,
 };
 pub use listing::{all_buckets_inside, buckets_here, page_here, page_inside};
+use open::Allowed;
+pub use open::{refusal, verdict};
 pub use uploads::{open_uploads, uploads_here};
 
 /// Between sidecars: this body is a part of an upload, `upload.number`.
@@ -80,12 +84,18 @@ impl ClientPort {
 impl Service for ClientPort {
     fn answer(self: Arc<Self>, request: Request<Incoming>, busy: Busy) -> BoxFuture<'static, Response<Body>> {
         let (head, body) = request.into_parts();
-        let is_s3 = s3::wants(&head);
+        let (is_s3, crossing) = (s3::wants(&head), Crossing::of(&head));
         let request = Request::from_parts(head, body);
-        if is_s3 {
-            return Box::pin(async move { self.s3.answer(&self.shell, request, busy).await });
-        }
-        Box::pin(answer(Arc::clone(&self.shell), Side::Client, request, busy))
+        Box::pin(async move {
+            let mut response = match is_s3 {
+                true => self.s3.answer(&self.shell, request, busy).await,
+                false => answer(Arc::clone(&self.shell), Side::Client, request, busy).await,
+            };
+            if let Some(crossing) = crossing {
+                crossing.decorate(&self.shell, response.headers_mut()).await;
+            }
+            response
+        })
     }
 }
 
@@ -180,7 +190,22 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     async fn handle(&self, operation: Operation, body: RequestBody) -> Result<Response<Body>, ApiError> {
-        self.authorise(&operation)?;
+        let allowed = self.authorise(&operation).await?;
+        let outcome = self.handle_allowed(operation, body).await;
+        match outcome {
+            Err(error) if allowed == Allowed::Public => Err(self.hidden(error).await),
+            Ok(response) if allowed == Allowed::Public && response.status() == StatusCode::NOT_FOUND => {
+                Err(self.hidden(ApiError::of(response).await).await)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn handle_allowed(
+        &self,
+        operation: Operation,
+        body: RequestBody,
+    ) -> Result<Response<Body>, ApiError> {
         let slot = match &operation {
             Operation::ListBuckets => return listing::buckets(self).await,
             Operation::List { bucket, query } => return listing::objects(self, bucket, query).await,
@@ -201,32 +226,6 @@ impl Exchange<'_> {
             | Operation::Delete { bucket, name } => self.shell.store.slot_of(bucket, name),
         };
         self.by_owner(&operation, slot, body).await
-    }
-
-    fn authorise(&self, operation: &Operation) -> Result<(), ApiError> {
-        if self.side != Side::Client {
-            return Ok(());
-        }
-        let users = self.shell.users();
-        let denied = operation.needs().into_iter().flatten().find_map(|(right, bucket, name)| {
-            let target = Target { bucket, name };
-            users.check(&self.head.headers, right, target).err().map(|denied| (denied, right))
-        });
-        let Some((denied, right)) = denied else { return Ok(()) };
-        REJECTED.with_label_values(&[reason::AUTH]).inc();
-        Err(match denied {
-            Denied::Unknown => ApiError::new(
-                StatusCode::UNAUTHORIZED,
-                "Unauthorized",
-                "send Authorization: Bearer <token>, or basic authentication, of a user of this store",
-            )
-            .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Basic realm=\"blobstore\"")),
-            Denied::Forbidden => ApiError::new(
-                StatusCode::FORBIDDEN,
-                "AccessDenied",
-                format!("this user has no {right:?} right here: its grants are in the store's users Secret"),
-            ),
-        })
     }
 
     /// Serves here, or asks the owner; at most [`TRIES_MAX`] times while the body is whole.

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use blobstore_sidecar_s3::authorization;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
@@ -18,15 +19,21 @@ use crate::route;
 use crate::shell::Shell;
 
 mod access;
+mod attributes;
 mod bucket;
 mod call;
 mod copy;
+pub mod cors;
 mod defaults;
+mod delete;
+mod documents;
 mod error;
 mod form;
 mod listing;
 mod multipart;
 mod object;
+mod openness;
+mod partial;
 mod tagging;
 mod translate;
 mod upload;
@@ -40,6 +47,8 @@ const XML_BYTES_MAX: usize = 4 << 20;
 const FORM_BYTES_MAX: usize = 64 << 10;
 
 const HEADER_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+
+pub(crate) use openness::{POLICY, is_restricted};
 
 /// The S3 side of the client port.
 #[derive(Debug)]
@@ -78,11 +87,18 @@ impl S3 {
     }
 
     /// Answers one request of a client.
-    pub async fn answer(&self, shell: &Shell, request: Request<Incoming>, busy: Busy) -> Response<Body> {
+    pub async fn answer(&self, shell: &Arc<Shell>, request: Request<Incoming>, busy: Busy) -> Response<Body> {
         let guard = busy.enter();
         let (head, incoming) = request.into_parts();
+        if head.method == Method::OPTIONS {
+            return cors::preflight(shell, &head).await;
+        }
         let (bodyless, is_form) = (head.method == Method::HEAD, form::is_form(&head));
         let request_id = format!("{:016x}", rand::random::<u64>());
+        if let Some((code, message)) = authorization::problem(&head.headers, &head.uri) {
+            let bodyless = head.method == Method::HEAD;
+            return ApiError::bad_request(code, message).into_response(Notation::Xml, &request_id, bodyless);
+        }
         let shared = Shared { request_id: request_id.clone(), label: OnceLock::new() };
         let context = Context(Arc::new(shared));
         let mut finish = Finish::begin("s3", request_id.clone(), guard);
@@ -124,6 +140,9 @@ pub fn wants(head: &request::Parts) -> bool {
     }
     if head.headers.contains_key(AUTHORIZATION) {
         return false;
+    }
+    if head.method == Method::OPTIONS {
+        return true;
     }
     let marked = |name: &HeaderName| {
         let name = name.as_str();

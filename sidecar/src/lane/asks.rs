@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use blobstore_sidecar_core::checksum::Checksum;
 use blobstore_sidecar_core::etag::TagSet;
+use blobstore_sidecar_core::key::BucketName;
 use blobstore_sidecar_core::precondition::Conditions;
 use blobstore_sidecar_runtime::authority::Owner;
 use blobstore_sidecar_store::{
-    CompleteUpload, CreateUpload, ErrorKind, ListPartsRequest, PartRef, PutOutcome, StoreError, UploadId,
-    UploadRef,
+    Change, CompleteUpload, CreateUpload, ErrorKind, ListPartsRequest, PartRef, PutOutcome, StoreError,
+    UpdateRequest, UploadId, UploadRef,
 };
 use http::StatusCode;
 
@@ -16,12 +17,11 @@ use super::{TRIES_MAX, TRY_PAUSE, failure};
 use crate::error::{ApiError, known_code};
 use crate::shell::Shell;
 use crate::wire::ASK_PATH;
-use crate::wire::ask::{Answer, Ask, Completion, Part, Place, Refusal, Stored, Told, Upload};
+use crate::wire::ask::{Answer, Ask, Completion, ObjectParts, Part, Place, Refusal, Stored, Told, Upload};
 
 /// Asks whoever owns the object. What the owner refuses comes back as an error.
 pub async fn ask(shell: &Arc<Shell>, request_id: &str, ask: &Ask) -> Result<Told, ApiError> {
-    let (bucket, name) = ask.place().parse().map_err(|error| failure::from_store(error, request_id))?;
-    let slot = shell.store.slot_of(&bucket, &name);
+    let slot = slot(shell, ask).map_err(|error| failure::from_store(error, request_id))?;
     for attempt in 0..TRIES_MAX {
         if attempt > 0 {
             tokio::time::sleep(TRY_PAUSE).await;
@@ -36,7 +36,7 @@ pub async fn ask(shell: &Arc<Shell>, request_id: &str, ask: &Ask) -> Result<Told
             Ok(Answer::Refused(refusal)) => return Err(from_refusal(refusal)),
             Err(error) if matches!(error.kind, ErrorKind::NotOwner { .. }) => {}
             Err(error) if error.kind == ErrorKind::NoSuchBucket => {
-                return Err(ApiError::no_such_bucket(bucket.as_str()));
+                return Err(ApiError::no_such_bucket(ask.bucket()));
             }
             Err(error) => return Err(failure::from_store(error, request_id)),
         }
@@ -59,7 +59,7 @@ pub async fn answer_here(shell: &Arc<Shell>, ask: &Ask) -> Result<Answer, StoreE
         return Err(error);
     }
     let refused = match error.kind {
-        ErrorKind::NoSuchBucket => ApiError::no_such_bucket(&ask.place().bucket),
+        ErrorKind::NoSuchBucket => ApiError::no_such_bucket(ask.bucket()),
         _ => failure::from_store(error, ""),
     };
     Ok(Answer::Refused(Refusal {
@@ -89,6 +89,25 @@ async fn ask_here(shell: &Arc<Shell>, ask: &Ask) -> Result<Told, StoreError> {
             let request = completion(upload_of(place, upload)?, list)?;
             Told::Stored(stored(&store.complete_upload(request).await?))
         }
+        Ask::SetDocument { bucket, name, text } => {
+            store.set_document(&BucketName::parse(bucket.clone())?, name, text.as_deref()).await?;
+            Told::Done
+        }
+        Ask::SetTags { place, tags } => {
+            let (bucket, name) = place.parse()?;
+            let (conditions, change) = (Conditions::default(), Change::Tags(tags.clone()));
+            store.update(UpdateRequest { bucket, name, conditions, change }).await?;
+            Told::Done
+        }
+        Ask::ObjectParts { place, after, max } => {
+            let (bucket, name) = place.parse()?;
+            // What comes from an origin comes whole.
+            let parts = match shell.origins.covers(&bucket, &name) {
+                true => ObjectParts::default(),
+                false => store.parts_of(&bucket, &name, *after, *max).await?.into(),
+            };
+            Told::ObjectParts(parts)
+        }
         Ask::AbortUpload { place, upload } => {
             store.abort_upload(&upload_of(place, upload)?).await?;
             Told::Done
@@ -97,13 +116,35 @@ async fn ask_here(shell: &Arc<Shell>, ask: &Ask) -> Result<Told, StoreError> {
 }
 
 impl Ask {
-    fn place(&self) -> &Place {
+    /// `None`: it is about the bucket itself.
+    fn place(&self) -> Option<&Place> {
         match self {
             Self::CreateUpload { place, .. }
             | Self::ListParts { place, .. }
             | Self::CompleteUpload { place, .. }
-            | Self::AbortUpload { place, .. } => place,
+            | Self::SetTags { place, .. }
+            | Self::ObjectParts { place, .. }
+            | Self::AbortUpload { place, .. } => Some(place),
+            Self::SetDocument { .. } => None,
         }
+    }
+
+    fn bucket(&self) -> &str {
+        match self {
+            Self::SetDocument { bucket, .. } => bucket,
+            other => other.place().map_or("", |place| &place.bucket),
+        }
+    }
+}
+
+/// Whose it is: the object's, or the bucket's home.
+fn slot(shell: &Shell, ask: &Ask) -> Result<u16, StoreError> {
+    match ask.place() {
+        Some(place) => {
+            let (bucket, name) = place.parse()?;
+            Ok(shell.store.slot_of(&bucket, &name))
+        }
+        None => Ok(shell.store.home_slot_of(&BucketName::parse(ask.bucket())?)),
     }
 }
 

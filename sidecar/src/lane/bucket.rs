@@ -5,7 +5,7 @@ use blobstore_sidecar_store::{BucketInfo, ErrorKind, StoreError};
 use http::header::{HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION};
 use http::{Response, StatusCode};
 
-use super::{Exchange, Refused};
+use super::{Exchange, HEADER_ETAG, Refused, etags};
 use crate::body::Body;
 use crate::error::ApiError;
 
@@ -30,6 +30,7 @@ fn quota(exchange: &Exchange<'_>) -> Result<Option<Option<u64>>, ApiError> {
 
 pub(super) async fn create(exchange: &Exchange<'_>, bucket: &BucketName) -> Result<Response<Body>, Refused> {
     let quota = quota(exchange)?;
+    let etag = etags::setting(&exchange.head.headers)?;
     let store = &exchange.shell.store;
     let info = match store.create_bucket(bucket, quota.flatten()).await {
         Ok(info) => info,
@@ -38,6 +39,10 @@ pub(super) async fn create(exchange: &Exchange<'_>, bucket: &BucketName) -> Resu
             None => store.get_bucket(bucket).await?,
         },
         Err(error) => return Err(error.into()),
+    };
+    let info = match etag {
+        Some(kind) => etags::set(exchange.shell, bucket, kind).await?,
+        None => info,
     };
     let mut response = describe(&info);
     if let Ok(value) = HeaderValue::from_str(&format!("/{bucket}")) {
@@ -66,6 +71,9 @@ fn describe(info: &BucketInfo) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     if let Some(bytes) = info.quota_bytes {
         response.headers_mut().insert(HEADER_QUOTA, HeaderValue::from(bytes));
+    }
+    if let Some(kind) = etags::of_bucket(info) {
+        response.headers_mut().insert(HEADER_ETAG, HeaderValue::from_static(kind));
     }
     response
 }

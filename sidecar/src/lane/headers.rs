@@ -22,7 +22,8 @@ use crate::error::ApiError;
 
 /// User metadata is taken under both and comes back under both: S3's clients and ours read their own.
 const META_PREFIXES: [&str; 2] = ["x-amz-meta-", "x-blobstore-meta-"];
-/// Asks for the kind of ETag that an upload gets: `md5`, or `opaque` (which it is without this).
+/// Asks for the kind of ETag that an upload gets, `md5` or `opaque` (which it is without this); with a bucket, for the
+/// kind that all its uploads get, whatever they ask for.
 pub const HEADER_ETAG: HeaderName = HeaderName::from_static("x-blobstore-etag");
 /// CRC64-NVME of the whole object: base64 of its eight bytes, as S3 writes it.
 pub const HEADER_CRC64: HeaderName = HeaderName::from_static("x-blobstore-crc64nvme");
@@ -98,11 +99,6 @@ pub(super) fn checks(headers: &HeaderMap) -> Result<BodyChecks, ApiError> {
         ApiError::bad_request("InvalidArgument", format!("{HEADER_CHECKSUM} names no checksum of S3"))
     })?;
     Ok(BodyChecks { algorithm: Some(algorithm), ..BodyChecks::default() })
-}
-
-/// Does the client want the body's MD5 as ETag?
-pub(super) fn wants_md5(headers: &HeaderMap) -> bool {
-    headers.get(HEADER_ETAG).is_some_and(|value| value.as_bytes() == b"md5")
 }
 
 /// As S3 writes it.

@@ -6,7 +6,7 @@ use blobstore_sidecar_store::{DeleteRequest, GetOutcome, GetRequest, HeadRequest
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue, LAST_MODIFIED};
 use http::{HeaderMap, Response, StatusCode};
 
-use super::{Exchange, Refused, headers};
+use super::{Exchange, Refused, etags, headers};
 use crate::body::{Body, RequestBody};
 use crate::error::ApiError;
 use crate::shell::Shell;
@@ -25,11 +25,13 @@ pub(super) async fn put(
         return Err(ApiError::not_implemented("A body in S3's streaming chunks").into());
     }
     writable(exchange, bucket, name)?;
+    let etag = etags::wanted(exchange.shell, bucket, given).await?;
     let request = PutRequest {
         attributes: headers::attributes(given)?,
         conditions: headers::conditions(given)?,
         content_md5: headers::content_md5(given)?,
-        want_md5_etag: headers::wants_md5(given),
+        want_md5_etag: etag.md5,
+        md5_always: etag.always,
         checks: headers::checks(given)?,
         ..PutRequest::new(bucket.clone(), name.clone(), body.length())
     };

@@ -32,7 +32,7 @@ pub(super) async fn put_part(
     let to = UploadRef { bucket: place.0.clone(), name: place.1.clone(), upload: part.0 };
     let request = PartRequest {
         content_md5: headers::content_md5(given)?,
-        want_md5_etag: headers::wants_md5(given),
+        want_md5_etag: super::etags::wanted(exchange.shell, place.0, given).await?.md5,
         checks: headers::checks(given)?,
         ..PartRequest::new(to, part.1, body.length())
     };

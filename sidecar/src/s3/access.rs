@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use blobstore_sidecar_core::key::BucketName;
+use blobstore_sidecar_s3::actions;
+use blobstore_sidecar_s3::policy::Verdict;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::path::S3Path;
 use s3s::validation::NameValidation;
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
-use super::Context;
+use super::{Context, error};
 use crate::auth::{Right, Target};
+use crate::lane;
 use crate::metrics::{REJECTED, reason};
 use crate::route;
 use crate::shell::Shell;
@@ -56,6 +59,7 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("GetObject", "s3_get", Needs::One(Right::Read)),
     ("HeadObject", "s3_head", Needs::One(Right::Read)),
     ("GetObjectAttributes", "s3_attributes", Needs::One(Right::Read)),
+    ("GetBucketPolicyStatus", "s3_bucket_get", Needs::One(Right::List)),
     ("GetObjectTagging", "s3_tags_get", Needs::One(Right::Read)),
     ("GetObjectAcl", "s3_acl_get", Needs::One(Right::Read)),
     ("GetObjectRetention", "s3_lock_get", Needs::One(Right::Read)),
@@ -87,6 +91,9 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("DeleteBucket", "s3_delete_bucket", Needs::One(Right::Admin)),
 ];
 
+/// What a policy cannot deny to those who administer the bucket.
+const RESCUE: &[&str] = &["GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy"];
+
 fn needs(operation: &str) -> (&'static str, Needs) {
     let known = OPERATIONS.iter().find(|(name, ..)| *name == operation);
     known.map_or(("s3_other", Needs::One(Right::Admin)), |(_, label, needs)| (*label, *needs))
@@ -107,17 +114,55 @@ impl S3Access for Rights {
         plausible(&parameters)?;
         let Needs::One(right) = needs else { return Ok(()) };
         let prefix = parameters.iter().find(|(name, _)| name == "prefix").map(|(_, value)| value.as_str());
-        let target = match cx.s3_path() {
-            S3Path::Root => Target { bucket: "", name: "" },
-            S3Path::Bucket { bucket } => Target { bucket, name: prefix.unwrap_or_default() },
-            S3Path::Object { bucket, key } => Target { bucket, name: key },
+        let (target, key) = match cx.s3_path() {
+            S3Path::Root => (Target { bucket: "", name: "" }, ""),
+            S3Path::Bucket { bucket } => (Target { bucket, name: prefix.unwrap_or_default() }, ""),
+            S3Path::Object { bucket, key } => (Target { bucket, name: key }, &**key),
         };
-        allow(&self.0, cx.credentials().map(|known| known.access_key.as_str()), right, target)
+        let who = cx.credentials().map(|known| known.access_key.as_str());
+        let version = parameters.iter().any(|(name, _)| name == "versionId");
+        let mut actions = actions::actions_of(cx.s3_op().name(), version);
+        if cx.headers().contains_key("x-amz-tagging") && right == Right::Write {
+            actions.push("s3:PutObjectTagging".to_owned());
+        }
+        // Whoever may do anything here must be able to take a policy back.
+        if RESCUE.contains(&cx.s3_op().name()) {
+            return allow(&self.0, who, right, target);
+        }
+        let asked = Asked { right, target, key, actions: &actions };
+        permit(&self.0, who, asked).await
     }
 }
 
-/// May whoever signed with this key do that? `None`: nobody signed.
-pub(super) fn allow(shell: &Shell, who: Option<&str>, right: Right, target: Target<'_>) -> S3Result<()> {
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) right: Right,
+    /// For the rights of users.
+    pub(super) target: Target<'a>,
+    /// For the bucket's policy. Empty: it is about the bucket itself.
+    pub(super) key: &'a str,
+    pub(super) actions: &'a [String],
+}
+
+/// May whoever signed with this key do that, by his rights or because the bucket's policy lets everybody? What the
+/// policy denies nobody may. Buckets are administered by rights only. `None`: nobody signed.
+pub(super) async fn permit(shell: &Arc<Shell>, who: Option<&str>, asked: Asked<'_>) -> S3Result<()> {
+    let Asked { right, target, key, actions } = asked;
+    let verdict = lane::verdict(shell, actions, target.bucket, key).await;
+    let verdict = verdict.map_err(|error| error::from_api(lane::refusal(error, target.bucket, "")))?;
+    match verdict {
+        Verdict::Deny => {
+            REJECTED.with_label_values(&[reason::AUTH]).inc();
+            Err(S3Error::new(S3ErrorCode::AccessDenied))
+        }
+        Verdict::Allow if right != Right::Admin => Ok(()),
+        Verdict::Allow | Verdict::Silent => allow(shell, who, right, target),
+    }
+}
+
+/// May whoever signed with this key do that by his rights?
+fn allow(shell: &Shell, who: Option<&str>, right: Right, target: Target<'_>) -> S3Result<()> {
     if shell.users().key_allows(who, right, target) {
         return Ok(());
     }

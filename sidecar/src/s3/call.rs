@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
+use blobstore_sidecar_s3::actions;
+use blobstore_sidecar_s3::names::path_of;
 use http::{HeaderMap, Method, Request, Response, Uri};
-use s3s::{S3Request, S3Result, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 
-use super::{Context, access, error};
+use super::access::{self, Asked};
+use super::{Context, error};
 use crate::auth::{Right, Target};
 use crate::body::{Body, RequestBody};
 use crate::error::ApiError;
@@ -22,6 +25,16 @@ pub(super) struct Call<'a> {
     pub(super) who: Option<String>,
 }
 
+/// One operation on one object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Operation<'a> {
+    pub(super) name: &'static str,
+    pub(super) right: Right,
+    pub(super) bucket: &'a str,
+    pub(super) key: &'a str,
+    pub(super) version: bool,
+}
+
 impl<'a> Call<'a> {
     pub(super) fn of<T>(shell: &'a Arc<Shell>, request: &S3Request<T>) -> Self {
         let context = request.extensions.get::<Context>();
@@ -30,8 +43,41 @@ impl<'a> Call<'a> {
         Self { shell, request_id, who }
     }
 
-    pub(super) fn allow(&self, right: Right, bucket: &str, name: &str) -> S3Result<()> {
-        access::allow(self.shell, self.who.as_deref(), right, Target { bucket, name })
+    /// May this be done to one object? By its operation's name.
+    pub(super) async fn allow(&self, operation: &Operation<'_>) -> S3Result<()> {
+        let Operation { name, right, bucket, key, version } = *operation;
+        let actions = actions::actions_of(name, version);
+        let asked = Asked { right, target: Target { bucket, name: key }, key, actions: &actions };
+        access::permit(self.shell, self.who.as_deref(), asked).await
+    }
+
+    /// A read of one object.
+    pub(super) async fn find(
+        &self,
+        method: Method,
+        bucket: &str,
+        key: &str,
+        headers: HeaderMap,
+    ) -> S3Result<Response<Body>> {
+        match self.ask(method, &path_of(bucket, key), headers, None).await {
+            Err(error) => Err(self.hidden(error, bucket).await),
+            found => found,
+        }
+    }
+
+    /// What is not there is told only to who may list the bucket. Users with rights are told anyway: they know whom
+    /// to ask.
+    pub(super) async fn hidden(&self, error: S3Error, bucket: &str) -> S3Error {
+        if self.who.is_some() || *error.code() != S3ErrorCode::NoSuchKey {
+            return error;
+        }
+        let actions = actions::actions_of("ListObjectsV2", false);
+        let asked =
+            Asked { right: Right::List, target: Target { bucket, name: "" }, key: "", actions: &actions };
+        match access::permit(self.shell, None, asked).await {
+            Ok(()) => error,
+            Err(denied) => denied,
+        }
     }
 
     /// One request of the plain lane, served here or by its owner. Refusals come back as errors.

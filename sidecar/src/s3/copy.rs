@@ -10,7 +10,7 @@ use http::header::{
 use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, ETag, Timestamp};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::call::{Call, object_name};
+use super::call::{Call, Operation, object_name};
 use super::error;
 use super::listing::timestamp;
 use super::object::{description, pass, refuse_unsupported};
@@ -28,12 +28,16 @@ const CONDITIONS: &[(&str, HeaderName)] = &[
 const CHANGES: &[&str] = &["x-amz-storage-class", "x-amz-website-redirect-location"];
 
 /// Bucket, key and version of a source, which the client must be allowed to read.
-pub(super) fn source(call: &Call<'_>, source: &CopySource) -> S3Result<(String, String, Option<String>)> {
+pub(super) async fn source(
+    call: &Call<'_>,
+    source: &CopySource,
+) -> S3Result<(String, String, Option<String>)> {
     let CopySource::Bucket { bucket, key, version_id } = source else {
         return Err(s3_error!(NotImplemented, "Access points are not implemented"));
     };
     object_name(key)?;
-    call.allow(Right::Read, bucket, key)?;
+    let version = version_id.is_some();
+    call.allow(&Operation { name: "GetObject", right: Right::Read, bucket, key, version }).await?;
     Ok((bucket.to_string(), key.to_string(), version_id.as_ref().map(ToString::to_string)))
 }
 
@@ -58,13 +62,17 @@ fn replaces(headers: &HeaderMap, name: &str) -> S3Result<bool> {
     }
 }
 
+/// An HTTP date as S3's documents have it.
+pub(super) fn modified(text: &str) -> Option<Timestamp> {
+    let seconds = parse_http_date(text).and_then(|seconds| u64::try_from(seconds).ok())?;
+    Some(timestamp(seconds.saturating_mul(1_000)))
+}
+
 /// When a copy was made, and its ETag.
 pub(super) fn result(copied: &Copied) -> (Option<ETag>, Option<Timestamp>) {
     let headers = copied.response.headers();
     let etag = headers.get(ETAG).and_then(|value| ETag::parse_http_header(value.as_bytes()).ok());
-    let modified = headers.get(LAST_MODIFIED).and_then(|value| value.to_str().ok()).and_then(parse_http_date);
-    let modified = modified.and_then(|seconds| u64::try_from(seconds).ok());
-    (etag, modified.map(|seconds| timestamp(seconds.saturating_mul(1_000))))
+    (etag, headers.get(LAST_MODIFIED).and_then(|value| value.to_str().ok()).and_then(modified))
 }
 
 pub(super) async fn object(
@@ -74,7 +82,7 @@ pub(super) async fn object(
     let S3Request { input, headers, .. } = request;
     object_name(&input.key)?;
     refuse_unsupported(&headers)?;
-    let (bucket, key, version) = source(&call, &input.copy_source)?;
+    let (bucket, key, version) = source(&call, &input.copy_source).await?;
     let replace = replaces(&headers, "x-amz-metadata-directive")?;
     let changes = CHANGES.iter().any(|name| headers.contains_key(*name));
     if bucket == input.bucket && key == input.key && !replace && !changes {

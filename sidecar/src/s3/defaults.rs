@@ -9,10 +9,8 @@ use s3s::{S3Error, S3Request, S3Response, S3Result};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::call::Call;
-use super::error::custom;
 use super::listing::owner;
 use blobstore_sidecar_s3::S3ErrorCode;
-use blobstore_sidecar_s3::names::path_of;
 
 /// The refusal for a configuration that is not there, once the bucket is known to be.
 pub(super) async fn absent<T>(call: Call<'_>, bucket: &str, code: S3ErrorCode) -> S3Result<T> {
@@ -20,12 +18,6 @@ pub(super) async fn absent<T>(call: Call<'_>, bucket: &str, code: S3ErrorCode) -
     let mut error = S3Error::new(code);
     error.set_status_code(StatusCode::NOT_FOUND);
     Err(error)
-}
-
-pub(super) async fn no_public_access_block<T>(call: Call<'_>, bucket: &str) -> S3Result<T> {
-    call.bucket_exists(bucket).await?;
-    let message = "The public access block configuration was not found";
-    Err(custom("NoSuchPublicAccessBlockConfiguration", StatusCode::NOT_FOUND, message))
 }
 
 /// An empty document.
@@ -66,7 +58,7 @@ pub(super) async fn object_acl(
     request: S3Request<GetObjectAclInput>,
 ) -> S3Result<S3Response<GetObjectAclOutput>> {
     let GetObjectAclInput { bucket, key, .. } = request.input;
-    call.ask(Method::HEAD, &path_of(&bucket, &key), HeaderMap::new(), None).await?;
+    call.find(Method::HEAD, &bucket, &key, HeaderMap::new()).await?;
     Ok(S3Response::new(GetObjectAclOutput {
         grants: Some(full_control()),
         owner: Some(owner(None)),

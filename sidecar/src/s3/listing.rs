@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use blobstore_sidecar_core::list::{Cursor, ListEntry, ListItem, ListPage, PAGE_ITEMS_MAX};
 use blobstore_sidecar_s3::names::url_encoded;
 use s3s::dto::{
@@ -169,6 +171,20 @@ pub(super) async fn v2(
     }))
 }
 
+/// Most buckets of a page: S3's own limit.
+const BUCKETS_MAX: usize = 10_000;
+
+/// The name that a page ended with; opaque to clients, so that they do not make their own.
+fn bucket_token(name: &str) -> String {
+    URL_SAFE_NO_PAD.encode(format!("b:{name}"))
+}
+
+fn parse_bucket_token(token: &str) -> S3Result<String> {
+    let text = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let name = text.as_deref().and_then(|text| text.strip_prefix("b:")).map(str::to_owned);
+    name.ok_or_else(|| s3_error!(InvalidArgument, "The continuation token provided is incorrect"))
+}
+
 pub(super) async fn buckets(
     call: Call<'_>,
     request: S3Request<ListBucketsInput>,
@@ -180,12 +196,21 @@ pub(super) async fn buckets(
     let input = request.input;
     let all = lane::all_buckets_inside(call.shell, &call.request_id).await.map_err(error::from_api)?;
     let prefix = input.prefix.clone().unwrap_or_default();
-    let after = input.continuation_token.unwrap_or_default();
+    let after = input.continuation_token.as_deref().map(parse_bucket_token).transpose()?.unwrap_or_default();
+    let max = match input.max_buckets.map(usize::try_from) {
+        None => usize::MAX,
+        Some(Ok(max)) if (1..=BUCKETS_MAX).contains(&max) => max,
+        Some(_) => {
+            return Err(s3_error!(
+                InvalidArgument,
+                "Argument max-buckets must be an integer between 1 and 10000"
+            ));
+        }
+    };
     let mut names = all
         .into_iter()
         .filter(|info| info.name.as_str().starts_with(&prefix) && info.name.as_str() > after.as_str())
         .filter(|info| users.key_knows(call.who.as_deref(), info.name.as_str()));
-    let max = input.max_buckets.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
     let buckets: Vec<Bucket> = names
         .by_ref()
         .take(max)
@@ -196,7 +221,7 @@ pub(super) async fn buckets(
         })
         .collect();
     let more = names.next().is_some();
-    let next = buckets.last().and_then(|last| last.name.clone()).filter(|_| more);
+    let next = buckets.last().and_then(|last| last.name.as_deref()).filter(|_| more).map(bucket_token);
     let name = call.who.as_deref().and_then(|who| users.name_of(who)).map(str::to_owned);
     Ok(S3Response::new(ListBucketsOutput {
         buckets: Some(buckets),

@@ -93,7 +93,7 @@ pub(super) async fn create(
     }))
 }
 
-fn part_number(number: i32) -> S3Result<u16> {
+pub(super) fn part_number(number: i32) -> S3Result<u16> {
     let number = u16::try_from(number).ok().filter(|number| (1..=PART_NUMBER_MAX).contains(number));
     number.ok_or_else(|| {
         s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive")
@@ -137,7 +137,7 @@ pub(super) async fn copy_part(
 ) -> S3Result<S3Response<UploadPartCopyOutput>> {
     let S3Request { input, headers, .. } = request;
     object_name(&input.key)?;
-    let (bucket, key, version) = copy::source(&call, &input.copy_source)?;
+    let (bucket, key, version) = copy::source(&call, &input.copy_source).await?;
     let mut write = HeaderMap::new();
     write.insert(HEADER_PART, mark(&input.upload_id, input.part_number)?);
     let ask = CopyAsk {

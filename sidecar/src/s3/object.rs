@@ -3,21 +3,20 @@
 use blobstore_sidecar_core::checksum::{Checksum, Coverage};
 use blobstore_sidecar_s3::checksum::Algorithm;
 use blobstore_sidecar_s3::names::path_of;
-use futures::StreamExt as _;
 use http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES,
-    HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE,
+    EXPIRES, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE,
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use s3s::dto::{
-    ChecksumType, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput,
-    DeletedObject, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PostObjectInput,
+    ChecksumType, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PostObjectInput,
     PostObjectOutput, PutObjectInput, PutObjectOutput, StreamingBlob,
 };
-use s3s::{S3Error, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
+use s3s::{S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
-use super::call::{Call, object_name};
+use super::call::{Call, Operation, object_name};
 use super::multipart::algorithm_of;
+use super::partial::{self, Slice};
 use super::tagging;
 use super::{error, upload};
 use crate::auth::Right;
@@ -29,9 +28,7 @@ use crate::lane::{HEADER_CHECKSUM, HEADER_CRC64, HEADER_ETAG, HEADER_TAGS};
 pub(super) const MD5_BYTES_MAX: u64 = 8 << 20;
 /// User metadata of one object, names and values, as S3 counts it.
 const METADATA_BYTES_MAX: usize = 2 << 10;
-/// Deletions of one DeleteObjects at once: enough to hide a round trip, few enough for a busy pod.
-const DELETES_CONCURRENT_MAX: usize = 16;
-const DELETES_COUNT_MAX: usize = 1_000;
+
 /// Headers of an upload that are stored with the object.
 const STORED: &[HeaderName] = &[CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES];
 const META: &str = "x-amz-meta-";
@@ -39,6 +36,7 @@ const META: &str = "x-amz-meta-";
 const ECHOED: &[&str] = &["x-amz-storage-class", "x-amz-website-redirect-location"];
 /// What S3 says of an object without a type.
 const TYPE_UNKNOWN: HeaderValue = HeaderValue::from_static("binary/octet-stream");
+
 /// Headers that ask for what this store does not do: an answer that ignored them would be a lie.
 const REFUSED: &[&str] = &[
     "x-amz-server-side-encryption",
@@ -140,7 +138,17 @@ pub(super) async fn post(
     request: S3Request<PostObjectInput>,
 ) -> S3Result<S3Response<PostObjectOutput>> {
     let input = request.input;
-    call.allow(Right::Write, &input.bucket, &input.key)?;
+    let deed = Operation {
+        name: "PutObject",
+        right: Right::Write,
+        bucket: &input.bucket,
+        key: &input.key,
+        version: false,
+    };
+    call.allow(&deed).await?;
+    if input.tagging.is_some() {
+        call.allow(&Operation { name: "PutObjectTagging", ..deed }).await?;
+    }
     let mut headers = HeaderMap::new();
     let expires = input.expires.as_ref().map(|expires| expires.to_string());
     let fields = [
@@ -223,6 +231,7 @@ impl Upload<'_> {
     }
 }
 
+/// Shows a checksum, and what it covers.
 pub(super) fn describe_sum(
     headers: &mut HeaderMap,
     sum: Option<(Algorithm, String)>,
@@ -260,7 +269,9 @@ pub(super) fn kept_sum(headers: &HeaderMap) -> Option<(Algorithm, String, &'stat
     }
 }
 
+/// What a read of an object asks for, in headers.
 const READ: &[HeaderName] = &[RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
+
 /// Headers of the plain lane's answer as S3 gives them. `sums`: the client wants checksums.
 fn shown(from: &HeaderMap, sums: bool, overridden: &[HeaderName]) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(from.len());
@@ -305,9 +316,7 @@ pub(super) async fn get(
             "Request specific response headers cannot be used for anonymous GET requests."
         ));
     }
-    let mut asked = HeaderMap::new();
-    pass(&headers, &mut asked, READ);
-    let found = call.ask(Method::GET, &path_of(&input.bucket, &input.key), asked, None).await?;
+    let (found, slice) = read(&call, &input, &headers).await?;
     let (head, body) = found.into_parts();
     let output = GetObjectOutput {
         body: Some(StreamingBlob::from(s3s::Body::http_body_unsync(body))),
@@ -316,7 +325,11 @@ pub(super) async fn get(
     let mut response = S3Response::new(output);
     let sums = input.checksum_mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case("enabled"));
     response.headers = shown(&head.headers, sums, &overridden);
+    if let Some(slice) = slice {
+        slice.count(&mut response.headers);
+    }
     if head.status == StatusCode::PARTIAL_CONTENT {
+        // s3s takes the status from here.
         response.output.content_range = Some(String::new());
     }
     Ok(response)
@@ -328,73 +341,56 @@ pub(super) async fn head(
 ) -> S3Result<S3Response<HeadObjectOutput>> {
     let S3Request { input, headers, .. } = request;
     object_name(&input.key)?;
+    let slice = call.slice(&input.bucket, &input.key, input.part_number, &headers).await?;
     let mut asked = HeaderMap::new();
     pass(&headers, &mut asked, READ);
-    let found = call.ask(Method::HEAD, &path_of(&input.bucket, &input.key), asked, None).await?;
+    let found = call.find(Method::HEAD, &input.bucket, &input.key, asked).await?;
     let mut response = S3Response::new(HeadObjectOutput::default());
     let sums = input.checksum_mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case("enabled"));
-    response.headers = shown(found.headers(), sums, &[]);
+    let length = found.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let size: u64 = length.unwrap_or_default();
+    let range = match &slice {
+        Some(slice) if slice.is_of(found.headers()) => Some(slice.range()),
+        Some(_) => return Err(s3_error!(OperationAborted)),
+        None => partial::head_range(&headers, size)?,
+    };
+    response.headers = shown(found.headers(), sums && range.is_none(), &[]);
     response.extensions.insert(found.status());
+    if let Some(slice) = &slice {
+        slice.count(&mut response.headers);
+    }
+    if let Some(range) = range {
+        partial::cut(&mut response.headers, &range, size);
+        response.extensions.insert(StatusCode::PARTIAL_CONTENT);
+    }
     Ok(response)
 }
 
-pub(super) async fn delete(
-    call: Call<'_>,
-    request: S3Request<DeleteObjectInput>,
-) -> S3Result<S3Response<DeleteObjectOutput>> {
-    let S3Request { input, headers, .. } = request;
-    object_name(&input.key)?;
-    let mut asked = HeaderMap::new();
-    pass(&headers, &mut asked, &[IF_MATCH]);
-    call.ask(Method::DELETE, &path_of(&input.bucket, &input.key), asked, None).await?;
-    Ok(S3Response::with_status(DeleteObjectOutput::default(), StatusCode::NO_CONTENT))
-}
-
-pub(super) async fn delete_many(
-    call: Call<'_>,
-    request: S3Request<DeleteObjectsInput>,
-) -> S3Result<S3Response<DeleteObjectsOutput>> {
-    let DeleteObjectsInput { bucket, delete, .. } = request.input;
-    if delete.objects.is_empty() || delete.objects.len() > DELETES_COUNT_MAX {
-        return Err(s3_error!(MalformedXML));
-    }
-    call.bucket_exists(&bucket).await?;
-    let (call, bucket) = (&call, &bucket);
-    let outcomes: Vec<(String, Result<(), S3Error>)> = futures::stream::iter(delete.objects)
-        .map(|object| async move {
-            let outcome = delete_one(call, bucket, &object.key, object.e_tag.as_ref()).await;
-            (object.key, outcome)
-        })
-        .buffered(DELETES_CONCURRENT_MAX)
-        .collect()
-        .await;
-    let quiet = delete.quiet.unwrap_or_default();
-    let (mut deleted, mut errors) = (Vec::new(), Vec::new());
-    for (key, outcome) in outcomes {
-        match outcome {
-            Ok(()) if quiet => {}
-            Ok(()) => deleted.push(DeletedObject { key: Some(key), ..Default::default() }),
-            Err(error) => errors.push(s3s::dto::Error {
-                key: Some(key),
-                code: Some(error.code().as_str().to_owned()),
-                message: error.message().map(str::to_owned),
-                version_id: None,
-            }),
+/// The read itself, of the part that is asked for, if one is.
+async fn read(
+    call: &Call<'_>,
+    input: &GetObjectInput,
+    headers: &HeaderMap,
+) -> S3Result<(Response<Body>, Option<Slice>)> {
+    for _ in 0..partial::PART_TRIES_MAX {
+        let slice = call.slice(&input.bucket, &input.key, input.part_number, headers).await?;
+        let mut asked = HeaderMap::new();
+        pass(headers, &mut asked, READ);
+        if let Some(range) = slice.as_ref().and_then(Slice::header) {
+            asked.insert(RANGE, range);
         }
+        // A part without bytes is looked at only: no range names it.
+        let method = if slice.as_ref().is_some_and(Slice::is_empty) { Method::HEAD } else { Method::GET };
+        let mut found = call.find(method, &input.bucket, &input.key, asked).await?;
+        if let Some(slice) = &slice {
+            if !slice.is_of(found.headers()) {
+                continue;
+            }
+            if slice.is_empty() {
+                found.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
+            }
+        }
+        return Ok((found, slice));
     }
-    Ok(S3Response::new(DeleteObjectsOutput {
-        deleted: Some(deleted),
-        errors: Some(errors),
-        ..Default::default()
-    }))
-}
-
-async fn delete_one(call: &Call<'_>, bucket: &str, key: &str, etag: Option<&ETag>) -> S3Result<()> {
-    object_name(key)?;
-    call.allow(Right::Delete, bucket, key)?;
-    let mut asked = HeaderMap::new();
-    if let Some(value) = etag.and_then(|etag| etag.to_http_header().ok()) {
-        asked.insert(IF_MATCH, value);
-    }
-    call.ask(Method::DELETE, &path_of(bucket, key), asked, None).await.map(drop)
+    Err(s3_error!(OperationAborted))
 }

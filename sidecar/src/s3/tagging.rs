@@ -1,10 +1,14 @@
 //! Tags of objects: the header of an upload, and the documents of the tagging operations.
 
-use http::{HeaderValue, StatusCode};
-use s3s::{S3Result, s3_error};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use s3s::dto::{GetObjectTaggingInput, GetObjectTaggingOutput, Tag};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::error::custom;
+use super::call::{Call, object_name};
+use super::error::{self, custom};
+use crate::lane::HEADER_TAGS;
 use crate::route;
+use crate::wire::ask::{Ask, Place};
 
 /// S3's own limits.
 const TAGS_COUNT_MAX: usize = 10;
@@ -25,10 +29,15 @@ fn malformed() -> s3s::S3Error {
     )
 }
 
+/// Of an object: ten.
 pub(super) fn check(tags: &[(String, String)]) -> S3Result<()> {
     if tags.len() > TAGS_COUNT_MAX {
         return Err(custom("BadRequest", StatusCode::BAD_REQUEST, "Object tags cannot be greater than 10"));
     }
+    check_each(tags)
+}
+
+pub(super) fn check_each(tags: &[(String, String)]) -> S3Result<()> {
     for (index, (key, value)) in tags.iter().enumerate() {
         if key.is_empty() || key.chars().count() > KEY_CHARS_MAX {
             return Err(s3_error!(InvalidTag, "The TagKey you have provided is invalid"));
@@ -41,4 +50,36 @@ pub(super) fn check(tags: &[(String, String)]) -> S3Result<()> {
         }
     }
     Ok(())
+}
+
+/// Pairs of a document.
+pub(super) fn pairs(tags: &[Tag]) -> Vec<(String, String)> {
+    tags.iter()
+        .map(|tag| (tag.key.clone().unwrap_or_default(), tag.value.clone().unwrap_or_default()))
+        .collect()
+}
+
+pub(super) async fn get(
+    call: Call<'_>,
+    request: S3Request<GetObjectTaggingInput>,
+) -> S3Result<S3Response<GetObjectTaggingOutput>> {
+    let input = request.input;
+    object_name(&input.key)?;
+    let found = call.find(Method::HEAD, &input.bucket, &input.key, HeaderMap::new()).await?;
+    let text = found.headers().get(HEADER_TAGS).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let tags = route::parameters(text).map_err(error::from_api)?;
+    let tag_set = tags.into_iter().map(|(key, value)| Tag { key: Some(key), value: Some(value) }).collect();
+    Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: None }))
+}
+
+pub(super) async fn set<T: Default>(
+    call: Call<'_>,
+    bucket: &str,
+    key: &str,
+    tags: Vec<(String, String)>,
+) -> S3Result<S3Response<T>> {
+    object_name(key)?;
+    check(&tags)?;
+    call.owner(Ask::SetTags { place: Place::new(bucket, key), tags }).await?;
+    Ok(S3Response::new(T::default()))
 }

@@ -7,7 +7,10 @@ use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::call::Call;
-use super::{bucket, copy, defaults, listing, multipart, object, uploads};
+use super::{
+    attributes, bucket, copy, defaults, delete, documents, listing, multipart, object, openness, tagging,
+    uploads,
+};
 use crate::shell::Shell;
 
 /// The S3 API over the plain lane.
@@ -101,6 +104,114 @@ impl S3 for Translator {
         let call = Call::of(&self.0, &req);
         uploads::open(call, req).await
     }
+    async fn put_bucket_cors(&self, req: S3Request<PutBucketCorsInput>) -> Answer<PutBucketCorsOutput> {
+        let call = Call::of(&self.0, &req);
+        documents::put_cors(call, req).await
+    }
+    async fn get_bucket_cors(&self, req: S3Request<GetBucketCorsInput>) -> Answer<GetBucketCorsOutput> {
+        let call = Call::of(&self.0, &req);
+        documents::get_cors(call, req).await
+    }
+    async fn delete_bucket_cors(
+        &self,
+        req: S3Request<DeleteBucketCorsInput>,
+    ) -> Answer<DeleteBucketCorsOutput> {
+        let call = Call::of(&self.0, &req);
+        documents::delete_cors(call, &req.input.bucket).await
+    }
+    async fn put_bucket_lifecycle_configuration(
+        &self,
+        req: S3Request<PutBucketLifecycleConfigurationInput>,
+    ) -> Answer<PutBucketLifecycleConfigurationOutput> {
+        let call = Call::of(&self.0, &req);
+        documents::put_lifecycle(call, req).await
+    }
+    async fn get_bucket_lifecycle_configuration(
+        &self,
+        req: S3Request<GetBucketLifecycleConfigurationInput>,
+    ) -> Answer<GetBucketLifecycleConfigurationOutput> {
+        let call = Call::of(&self.0, &req);
+        documents::get_lifecycle(call, req).await
+    }
+    async fn delete_bucket_lifecycle(
+        &self,
+        req: S3Request<DeleteBucketLifecycleInput>,
+    ) -> Answer<DeleteBucketLifecycleOutput> {
+        let call = Call::of(&self.0, &req);
+        documents::delete_lifecycle(call, &req.input.bucket).await
+    }
+    async fn put_bucket_policy(&self, req: S3Request<PutBucketPolicyInput>) -> Answer<PutBucketPolicyOutput> {
+        let call = Call::of(&self.0, &req);
+        openness::put_policy(call, req).await
+    }
+    async fn get_bucket_policy(&self, req: S3Request<GetBucketPolicyInput>) -> Answer<GetBucketPolicyOutput> {
+        let call = Call::of(&self.0, &req);
+        openness::get_policy(call, req).await
+    }
+    async fn delete_bucket_policy(
+        &self,
+        req: S3Request<DeleteBucketPolicyInput>,
+    ) -> Answer<DeleteBucketPolicyOutput> {
+        let call = Call::of(&self.0, &req);
+        openness::delete_policy(call, &req.input.bucket).await
+    }
+    async fn get_bucket_policy_status(
+        &self,
+        req: S3Request<GetBucketPolicyStatusInput>,
+    ) -> Answer<GetBucketPolicyStatusOutput> {
+        let call = Call::of(&self.0, &req);
+        openness::policy_status(call, req).await
+    }
+    async fn put_bucket_tagging(
+        &self,
+        req: S3Request<PutBucketTaggingInput>,
+    ) -> Answer<PutBucketTaggingOutput> {
+        let call = Call::of(&self.0, &req);
+        documents::put_tags(call, req).await
+    }
+    async fn get_bucket_tagging(
+        &self,
+        req: S3Request<GetBucketTaggingInput>,
+    ) -> Answer<GetBucketTaggingOutput> {
+        let call = Call::of(&self.0, &req);
+        documents::get_tags(call, req).await
+    }
+    async fn delete_bucket_tagging(
+        &self,
+        req: S3Request<DeleteBucketTaggingInput>,
+    ) -> Answer<DeleteBucketTaggingOutput> {
+        let call = Call::of(&self.0, &req);
+        documents::delete_tags(call, &req.input.bucket).await
+    }
+    async fn get_object_attributes(
+        &self,
+        req: S3Request<GetObjectAttributesInput>,
+    ) -> Answer<GetObjectAttributesOutput> {
+        let call = Call::of(&self.0, &req);
+        attributes::get(call, req).await
+    }
+    async fn get_object_tagging(
+        &self,
+        req: S3Request<GetObjectTaggingInput>,
+    ) -> Answer<GetObjectTaggingOutput> {
+        let call = Call::of(&self.0, &req);
+        tagging::get(call, req).await
+    }
+    async fn put_object_tagging(
+        &self,
+        req: S3Request<PutObjectTaggingInput>,
+    ) -> Answer<PutObjectTaggingOutput> {
+        let call = Call::of(&self.0, &req);
+        let tags = tagging::pairs(&req.input.tagging.tag_set);
+        tagging::set(call, &req.input.bucket, &req.input.key, tags).await
+    }
+    async fn delete_object_tagging(
+        &self,
+        req: S3Request<DeleteObjectTaggingInput>,
+    ) -> Answer<DeleteObjectTaggingOutput> {
+        let call = Call::of(&self.0, &req);
+        tagging::set(call, &req.input.bucket, &req.input.key, Vec::new()).await
+    }
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
         let call = Call::of(&self.0, &req);
         object::get(call, req).await
@@ -111,26 +222,15 @@ impl S3 for Translator {
     }
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
         let call = Call::of(&self.0, &req);
-        object::delete(call, req).await
+        delete::one(call, req).await
     }
     async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> Answer<DeleteObjectsOutput> {
         let call = Call::of(&self.0, &req);
-        object::delete_many(call, req).await
+        delete::many(call, req).await
     }
     async fn get_object_acl(&self, req: S3Request<GetObjectAclInput>) -> Answer<GetObjectAclOutput> {
         let call = Call::of(&self.0, &req);
         defaults::object_acl(call, req).await
-    }
-    async fn get_bucket_cors(&self, req: S3Request<GetBucketCorsInput>) -> Answer<GetBucketCorsOutput> {
-        let call = Call::of(&self.0, &req);
-        defaults::absent(call, &req.input.bucket, S3ErrorCode::NoSuchCORSConfiguration).await
-    }
-    async fn get_bucket_lifecycle_configuration(
-        &self,
-        req: S3Request<GetBucketLifecycleConfigurationInput>,
-    ) -> Answer<GetBucketLifecycleConfigurationOutput> {
-        let call = Call::of(&self.0, &req);
-        defaults::absent(call, &req.input.bucket, S3ErrorCode::NoSuchLifecycleConfiguration).await
     }
     async fn get_bucket_encryption(
         &self,
@@ -140,30 +240,12 @@ impl S3 for Translator {
         defaults::absent(call, &req.input.bucket, S3ErrorCode::ServerSideEncryptionConfigurationNotFoundError)
             .await
     }
-    async fn get_bucket_policy(&self, req: S3Request<GetBucketPolicyInput>) -> Answer<GetBucketPolicyOutput> {
-        let call = Call::of(&self.0, &req);
-        defaults::absent(call, &req.input.bucket, S3ErrorCode::NoSuchBucketPolicy).await
-    }
-    async fn get_bucket_policy_status(
-        &self,
-        req: S3Request<GetBucketPolicyStatusInput>,
-    ) -> Answer<GetBucketPolicyStatusOutput> {
-        let call = Call::of(&self.0, &req);
-        defaults::absent(call, &req.input.bucket, S3ErrorCode::NoSuchBucketPolicy).await
-    }
     async fn get_bucket_replication(
         &self,
         req: S3Request<GetBucketReplicationInput>,
     ) -> Answer<GetBucketReplicationOutput> {
         let call = Call::of(&self.0, &req);
         defaults::absent(call, &req.input.bucket, S3ErrorCode::ReplicationConfigurationNotFoundError).await
-    }
-    async fn get_bucket_tagging(
-        &self,
-        req: S3Request<GetBucketTaggingInput>,
-    ) -> Answer<GetBucketTaggingOutput> {
-        let call = Call::of(&self.0, &req);
-        defaults::absent(call, &req.input.bucket, S3ErrorCode::NoSuchTagSet).await
     }
     async fn get_bucket_website(
         &self,
@@ -177,7 +259,21 @@ impl S3 for Translator {
         req: S3Request<GetBucketOwnershipControlsInput>,
     ) -> Answer<GetBucketOwnershipControlsOutput> {
         let call = Call::of(&self.0, &req);
-        defaults::absent(call, &req.input.bucket, S3ErrorCode::OwnershipControlsNotFoundError).await
+        openness::ownership(call, req).await
+    }
+    async fn put_bucket_ownership_controls(
+        &self,
+        req: S3Request<PutBucketOwnershipControlsInput>,
+    ) -> Answer<PutBucketOwnershipControlsOutput> {
+        let call = Call::of(&self.0, &req);
+        openness::put_ownership(call, req).await
+    }
+    async fn delete_bucket_ownership_controls(
+        &self,
+        req: S3Request<DeleteBucketOwnershipControlsInput>,
+    ) -> Answer<DeleteBucketOwnershipControlsOutput> {
+        let call = Call::of(&self.0, &req);
+        openness::delete_ownership(call, &req.input.bucket).await
     }
     async fn get_object_lock_configuration(
         &self,
@@ -205,7 +301,21 @@ impl S3 for Translator {
         req: S3Request<GetPublicAccessBlockInput>,
     ) -> Answer<GetPublicAccessBlockOutput> {
         let call = Call::of(&self.0, &req);
-        defaults::no_public_access_block(call, &req.input.bucket).await
+        openness::get_block(call, req).await
+    }
+    async fn put_public_access_block(
+        &self,
+        req: S3Request<PutPublicAccessBlockInput>,
+    ) -> Answer<PutPublicAccessBlockOutput> {
+        let call = Call::of(&self.0, &req);
+        openness::put_block(call, req).await
+    }
+    async fn delete_public_access_block(
+        &self,
+        req: S3Request<DeletePublicAccessBlockInput>,
+    ) -> Answer<DeletePublicAccessBlockOutput> {
+        let call = Call::of(&self.0, &req);
+        openness::delete_block(call, &req.input.bucket).await
     }
     async fn get_bucket_accelerate_configuration(
         &self,

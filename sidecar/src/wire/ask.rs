@@ -2,6 +2,7 @@
 
 use blobstore_sidecar_core::checksum::{Algorithm, Checksum};
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
+use blobstore_sidecar_store as store;
 use blobstore_sidecar_store::{
     Attributes, PartInfo, StoreError, UploadChecksum, UploadId, UploadInfo, UploadItem, UploadRef,
 };
@@ -19,10 +20,42 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Ask {
-    CreateUpload { place: Place, attributes: Packed, checksum: Option<Sum> },
-    ListParts { place: Place, upload: String, after: u16, max: usize },
-    CompleteUpload { place: Place, upload: String, list: Box<Completion> },
-    AbortUpload { place: Place, upload: String },
+    CreateUpload {
+        place: Place,
+        attributes: Packed,
+        checksum: Option<Sum>,
+    },
+    ListParts {
+        place: Place,
+        upload: String,
+        after: u16,
+        max: usize,
+    },
+    CompleteUpload {
+        place: Place,
+        upload: String,
+        list: Box<Completion>,
+    },
+    AbortUpload {
+        place: Place,
+        upload: String,
+    },
+    /// `None` removes it.
+    SetDocument {
+        bucket: String,
+        name: String,
+        text: Option<String>,
+    },
+    SetTags {
+        place: Place,
+        tags: Vec<(String, String)>,
+    },
+    /// The parts that an object was uploaded in.
+    ObjectParts {
+        place: Place,
+        after: u16,
+        max: usize,
+    },
 }
 
 /// What comes back.
@@ -32,7 +65,27 @@ pub enum Told {
     Upload(Upload),
     Parts { upload: Upload, parts: Vec<Part>, next: Option<u16> },
     Stored(Stored),
+    ObjectParts(ObjectParts),
     Done,
+}
+
+/// Parts of a completed object; `count` 0: it was not uploaded in parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectParts {
+    pub etag: String,
+    pub size: u64,
+    pub count: u16,
+    pub parts: Vec<ObjectPart>,
+    pub truncated: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectPart {
+    pub number: u16,
+    pub start: u64,
+    pub size: u64,
 }
 
 /// The answer of an owner, which may be a refusal.
@@ -202,6 +255,17 @@ impl From<UploadInfo> for Upload {
             storage_class: attributes.storage_class,
             checksum: checksum.map(Sum::from),
         }
+    }
+}
+
+impl From<store::ObjectParts> for ObjectParts {
+    fn from(parts: store::ObjectParts) -> Self {
+        let store::ObjectParts { etag, size, count, parts, truncated } = parts;
+        let shown = |part: store::ObjectPart| {
+            let store::ObjectPart { number, start, size } = part;
+            ObjectPart { number, start, size }
+        };
+        Self { etag: etag.quoted(), size, count, parts: parts.into_iter().map(shown).collect(), truncated }
     }
 }
 

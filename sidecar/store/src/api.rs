@@ -94,6 +94,8 @@ pub struct PutRequest {
     pub content_md5: Option<[u8; 16]>,
     /// Give the object its MD5 as ETag (dropped when an upload of unknown length passes 8 MiB).
     pub want_md5_etag: bool,
+    /// And even of an upload of unknown length.
+    pub md5_always: bool,
     /// The ETag is known beforehand: the body comes from an origin that has one.
     pub etag: Option<ETag>,
     /// For readers that follow the upload while it runs.
@@ -113,6 +115,7 @@ impl PutRequest {
             conditions: Conditions::default(),
             content_md5: None,
             want_md5_etag: false,
+            md5_always: false,
             etag: None,
             progress: None,
             checks: BodyChecks::default(),

@@ -56,7 +56,13 @@ impl BucketCache {
         (at.elapsed() < KNOWN_FOR).then(|| info.clone())
     }
 
-    fn set(&self, info: BucketInfo) {
+    /// However old.
+    pub(crate) fn last(&self, name: &BucketName) -> Option<BucketInfo> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(name).map(|(info, _)| info.clone())
+    }
+
+    pub(crate) fn set(&self, info: BucketInfo) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.put(info.name.clone(), (info, Instant::now()));
     }

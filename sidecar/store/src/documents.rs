@@ -1,7 +1,7 @@
 //! Small named documents of a bucket: CORS, lifecycle, policy and the like. They live with the bucket at its home, and
 //! travel with what every shard knows of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use blobstore_sidecar_core::{
     key::{self, BucketName},
@@ -32,6 +32,28 @@ impl Store {
         text: Option<&str>,
     ) -> Result<BucketInfo, StoreError> {
         self.inner.set_document(bucket, name, text).await
+    }
+}
+
+/// A home that says nothing for so long is asked again later: what is known of its bucket holds until then.
+const LOOK_MAX: Duration = Duration::from_millis(500);
+
+impl Store {
+    /// As [`Store::get_bucket`], but while the bucket's home cannot say, what was known last: reads of other shards
+    /// go on while that one has no primary.
+    pub async fn bucket_last_known(&self, name: &BucketName) -> Result<BucketInfo, StoreError> {
+        let Some(last) = self.inner.buckets.last(name) else {
+            return self.inner.bucket(name, false).await;
+        };
+        match tokio::time::timeout(LOOK_MAX, self.inner.bucket(name, false)).await {
+            Ok(Ok(info)) => Ok(info),
+            Ok(Err(error)) if error.kind == ErrorKind::NoSuchBucket => Err(error),
+            Ok(Err(_)) | Err(_) => {
+                // Stamped anew: not every request waits for a home that is away.
+                self.inner.buckets.set(last.clone());
+                Ok(last)
+            }
+        }
     }
 }
 

@@ -267,7 +267,7 @@ impl Inner {
     }
 
     /// The read rule: we still own the object, and no failover can take back what was read of it.
-    async fn may_answer(&self, target: &Target, tenure: &Tenure) -> Result<(), StoreError> {
+    pub(crate) async fn may_answer(&self, target: &Target, tenure: &Tenure) -> Result<(), StoreError> {
         self.changing.settled(&target.cache_key, &self.authority, tenure).await?;
         Ok(self.authority.may_read(tenure).await?)
     }

@@ -49,9 +49,9 @@ pub use cold::PackReport;
 pub use documents::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX};
 pub use error::{ErrorKind, StoreError};
 pub use multipart::{
-    CompleteUpload, CreateUpload, ListPartsRequest, ListUploadsRequest, PART_BYTES_MIN, PartCopyRequest,
-    PartInfo, PartRef, PartRequest, PartsPage, UploadChecksum, UploadId, UploadInfo, UploadItem, UploadRef,
-    UploadsPage,
+    CompleteUpload, CreateUpload, ListPartsRequest, ListUploadsRequest, ObjectPart, ObjectParts,
+    PART_BYTES_MIN, PartCopyRequest, PartInfo, PartRef, PartRequest, PartsPage, UploadChecksum, UploadId,
+    UploadInfo, UploadItem, UploadRef, UploadsPage,
 };
 pub use options::{CrashPoint, EngineAddress, EngineAuth, StoreOptions, StoreTiming};
 pub use progress::UploadProgress;

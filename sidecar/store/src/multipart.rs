@@ -21,6 +21,7 @@ mod api;
 mod complete;
 mod list;
 mod part;
+mod spans;
 pub(crate) mod state;
 
 pub use api::{
@@ -29,6 +30,7 @@ pub use api::{
     UploadsPage,
 };
 pub(crate) use part::COPIES_MAX;
+pub use spans::{ObjectPart, ObjectParts};
 use state::UploadMeta;
 
 /// Tries against a bucket that is closed and opened again under the call.

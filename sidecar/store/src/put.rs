@@ -202,8 +202,8 @@ impl Upload {
             idle: Duration::from_secs(limits.body_idle_seconds),
             permit_wait: Duration::from_millis(limits.admission_wait_ms),
         };
-        let md5 =
-            (request.want_md5_etag || request.content_md5.is_some()).then_some(request.content_md5.is_some());
+        let required = request.content_md5.is_some() || request.md5_always;
+        let md5 = (request.want_md5_etag || required).then_some(required);
         let sums = WantedSums { md5, checksum: request.checks.algorithm() };
         let body = pin!(body);
         let mut intake = Intake::new(body, body_limits, &inner.budget, &inner.pool, sums);
@@ -261,7 +261,7 @@ impl Upload {
         if self.checksum.is_some() {
             self.headers = checks::headers(&self.request.attributes, self.checksum)?;
         }
-        let md5 = md5.filter(|_| self.request.want_md5_etag);
+        let md5 = md5.filter(|_| self.request.want_md5_etag || self.request.md5_always);
         Ok(Sums { crc64: intake.crc64, md5 })
     }
 

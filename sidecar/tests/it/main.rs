@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
+mod etags;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod forwarding;
@@ -12,6 +14,10 @@ mod http;
 mod limits;
 #[cfg(test)]
 mod memory;
+#[cfg(test)]
+mod objects;
+#[cfg(test)]
+mod openness;
 #[cfg(test)]
 mod origins;
 #[cfg(test)]

@@ -1,0 +1,83 @@
+//! Browsers of other origins: preflight requests, and the headers that let a page read an answer.
+
+use std::sync::Arc;
+
+use blobstore_sidecar_core::key::BucketName;
+use blobstore_sidecar_s3::cors::{Ask, Told, allowed};
+use http::header::{HeaderName, HeaderValue, ORIGIN};
+use http::{HeaderMap, Method, Response, StatusCode, request};
+use percent_encoding::percent_decode_str;
+use s3s::dto::CORSRule;
+
+use super::documents;
+use crate::body::Body;
+use crate::error::{ApiError, Notation};
+use crate::shell::Shell;
+
+const METHOD: HeaderName = HeaderName::from_static("access-control-request-method");
+const HEADERS: HeaderName = HeaderName::from_static("access-control-request-headers");
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// What an answer to this request needs to know of it.
+#[derive(Clone, Debug)]
+pub struct Crossing {
+    bucket: BucketName,
+    origin: String,
+    method: String,
+    headers: Option<String>,
+}
+
+impl Crossing {
+    /// `None`: no browser of another origin asks.
+    pub fn of(head: &request::Parts) -> Option<Self> {
+        let origin = text(&head.headers, &ORIGIN)?.to_owned();
+        let path = head.uri.path().trim_start_matches('/');
+        let bucket = path.split('/').next().unwrap_or_default();
+        let bucket = BucketName::parse(percent_decode_str(bucket).decode_utf8().ok()?).ok()?;
+        let method = match head.method {
+            Method::OPTIONS => text(&head.headers, &METHOD)?.to_owned(),
+            ref method => method.as_str().to_owned(),
+        };
+        let headers = text(&head.headers, &HEADERS).map(str::to_owned);
+        Some(Self { bucket, origin, method, headers })
+    }
+
+    async fn told(&self, shell: &Arc<Shell>) -> Option<Told> {
+        let info = shell.store.bucket_last_known(&self.bucket).await.ok()?;
+        let rules: Vec<CORSRule> = serde_json::from_str(info.document(documents::CORS)?).ok()?;
+        let ask = Ask { origin: &self.origin, method: &self.method, headers: self.headers.as_deref() };
+        allowed(&rules, ask)
+    }
+
+    /// Adds what lets the page read the answer, if the bucket allows it.
+    pub async fn decorate(&self, shell: &Arc<Shell>, headers: &mut HeaderMap) {
+        let Some(told) = self.told(shell).await else { return };
+        for (name, value) in told {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
+}
+
+/// A preflight: may the page send what it wants to send?
+pub async fn preflight(shell: &Arc<Shell>, head: &request::Parts) -> Response<Body> {
+    let refused = |status, code, message: &'static str| {
+        ApiError::new(status, code, message).into_response(Notation::Xml, "", false)
+    };
+    let Some(crossing) = Crossing::of(head) else {
+        let message = "Insufficient information. Origin request header needed.";
+        return refused(StatusCode::BAD_REQUEST, "BadRequest", message);
+    };
+    // The headers themselves are added to every answer, to this one like to others.
+    if crossing.told(shell).await.is_some() {
+        return Response::new(Body::empty());
+    }
+    let message = "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, \
+                   request method / Access-Control-Request-Method or Access-Control-Request-Headers are not \
+                   whitelisted by the resource's CORS spec.";
+    refused(StatusCode::FORBIDDEN, "AccessForbidden", message)
+}
