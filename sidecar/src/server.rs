@@ -167,7 +167,8 @@ async fn connection<S: Service>(
     }
     if busy.has_unread() {
         let stream = connection.into_parts().io.into_inner();
-        let _ = tokio::time::timeout(LINGER, linger(stream)).await;
+        // Boxed: its buffer would be part of every connection's task, whether it lingers or not.
+        let _ = tokio::time::timeout(LINGER, Box::pin(linger(stream))).await;
     }
     Ok(())
 }
@@ -199,4 +200,34 @@ fn turn_away(mut stream: TcpStream, doors: &Arc<Semaphore>) {
         })
         .await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a connection costs beside hyper's read buffer of 8 KiB: 10,000 of them may sit idle.
+    const TASK_BYTES_MAX: usize = 2_560;
+
+    struct Never;
+
+    impl Service for Never {
+        fn answer(self: Arc<Self>, _: Request<Incoming>, _: Busy) -> BoxFuture<'static, Response<Body>> {
+            futures::future::pending().boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_costs_little() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, _) = accepted.expect("a connection");
+        let patience = Patience { header: LINGER, stalled: LINGER };
+        let port = Port { name: "client", connections_max: 1, patience };
+        let (_keep, drain) = watch::channel(false);
+        let bytes = size_of_val(&connection(stream, port, Arc::new(Never), drain));
+        assert!(bytes <= TASK_BYTES_MAX, "{bytes} bytes");
+        drop(client);
+    }
 }
