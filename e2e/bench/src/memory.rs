@@ -85,14 +85,21 @@ fn one_at_a_time(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     let body = Verb::Put(random_body(LARGE));
     let blob = path("one", 0);
     rows.push(Row::mib("idle RSS", resident_bytes(pid).0, 15.0));
-    // Code that runs for the first time is paged in: that is no part of an upload.
-    once(server.address, &Verb::Put(random_body(1 << 20)), &path("one", 1), 1 << 20)?;
-    once(server.address, &Verb::Get, &path("one", 1), 1 << 20)?;
+    warm(&server)?;
     for (name, verb) in [("peak over idle of one 50 MB PUT", &body), ("… GET", &Verb::Get)] {
         let idle = resident_bytes(pid).0;
         reset_peak(pid);
         once(server.address, verb, &blob, LARGE)?;
         rows.push(Row::mib(name, resident_bytes(pid).1.saturating_sub(idle), 4.0));
+    }
+    Ok(())
+}
+
+/// Code that runs for the first time is paged in: that is no part of an upload.
+fn warm(server: &Http) -> Result<()> {
+    let (blob, bytes) = (path("warm", 0), 1 << 20);
+    for verb in [Verb::Put(random_body(bytes)), Verb::Get] {
+        once(server.address, &verb, &server.target(verb.method(), &blob), bytes)?;
     }
     Ok(())
 }
@@ -106,8 +113,9 @@ fn crowd(
     rows: &mut Vec<Row>,
 ) -> Result<()> {
     let pid = server.process.pid();
-    let idle = family_resident(server);
     let body = Verb::Put(random_body(LARGE));
+    warm(server)?;
+    let idle = family_resident(server);
     let (mut first, mut highest) = ([0_u64; 2], [0_u64; 2]);
     let verbs: &[&Verb] = if goals.is_some() { &[&body, &Verb::Get] } else { &[&body] };
     for round in 0..rounds {

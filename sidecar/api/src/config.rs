@@ -156,7 +156,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
-            inflight_bytes_max: 48 << 20,
+            inflight_bytes_max: 40 << 20,
             body_bytes_max: 5 << 30,
             body_idle_seconds: 30,
             header_seconds: 10,

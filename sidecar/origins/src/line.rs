@@ -12,7 +12,7 @@ use crate::metrics::WAITING;
 
 /// Requests to one origin at once: half of the pod's, so that one slow origin leaves room for the others.
 pub(crate) const REQUESTS_PER_ORIGIN_MAX: usize = 32;
-/// Requests to all origins at once. Each holds up to a chunk and a half of the pod's budget (48 MiB by default).
+/// Requests to all origins at once. Each holds up to a chunk and a half of the pod's budget (40 MiB by default).
 pub(crate) const REQUESTS_MAX: usize = 64;
 /// Requests in line at once: four times what is served; the rest would wait longer than they may.
 pub(crate) const WAITING_MAX: usize = 256;

@@ -41,6 +41,8 @@ struct State {
     /// Free buffers by capacity.
     free: BTreeMap<usize, Vec<Vec<u8>>>,
     free_bytes: u64,
+    /// By capacity: the fewest free buffers since the last [`Pool::shrink`]. Nobody needed these.
+    unused: BTreeMap<usize, usize>,
     /// Outstanding leases, oldest first.
     leases: BTreeMap<u64, (&'static str, Instant)>,
     next: u64,
@@ -102,7 +104,7 @@ impl Pool {
         let class = class.filter(|class| len >= class - class / 8);
         let mut state = inner.lock();
         let id = state.enter(name);
-        let reused = class.and_then(|class| state.free.get_mut(&class)?.pop());
+        let reused = class.and_then(|class| state.take(class));
         if let Some(buffer) = &reused {
             state.free_bytes -= size(buffer.len());
         }
@@ -136,6 +138,22 @@ impl Pool {
         Some(OldestLease { name, age: since.elapsed() })
     }
 
+    /// Frees the buffers that have lain idle since the last call; what traffic uses again and again stays. Tells how
+    /// many bytes went.
+    pub fn shrink(&self) -> u64 {
+        let mut state = self.0.lock();
+        let mut freed = 0;
+        let State { free, unused, .. } = &mut *state;
+        for (class, buffers) in free.iter_mut() {
+            let spare = unused.get(class).copied().unwrap_or(0).min(buffers.len());
+            buffers.truncate(buffers.len() - spare);
+            freed += size(*class) * size(spare);
+            unused.insert(*class, buffers.len());
+        }
+        state.free_bytes = state.free_bytes.saturating_sub(freed);
+        freed
+    }
+
     /// Frees the idle buffers; tells how many bytes went.
     pub fn trim(&self) -> u64 {
         let mut state = self.0.lock();
@@ -145,6 +163,15 @@ impl Pool {
 }
 
 impl State {
+    fn take(&mut self, class: usize) -> Option<Vec<u8>> {
+        let free = self.free.get_mut(&class)?;
+        let buffer = free.pop();
+        if let Some(unused) = self.unused.get_mut(&class) {
+            *unused = (*unused).min(free.len());
+        }
+        buffer
+    }
+
     fn enter(&mut self, name: &'static str) -> u64 {
         let id = self.next;
         self.next += 1;
@@ -300,70 +327,4 @@ pub struct Pooled {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(pool: &Pool, taken: u64, returned: u64, kept: u64, outstanding: u64) {
-        let stats = pool.stats();
-        assert_eq!(
-            (stats.taken, stats.returned, stats.kept, stats.outstanding),
-            (taken, returned, kept, outstanding)
-        );
-        assert_eq!(taken, returned + kept + outstanding, "nothing is lost");
-    }
-
-    #[test]
-    fn comes_back_with_the_last_clone() {
-        let pool = Pool::new([100], 1000);
-        let mut lease = pool.lease(90, "test", None);
-        lease.as_mut().fill(7);
-        let pooled = lease.freeze();
-        let slice = pooled.bytes.slice(10..20);
-        assert_eq!(pooled.state.capacity(), 100);
-        drop(pooled);
-        check(&pool, 1, 0, 0, 1);
-        assert_eq!(pool.oldest().expect("one is out").name, "test");
-        assert_eq!(&slice[..], &[7; 10]);
-        drop(slice);
-        check(&pool, 1, 1, 0, 0);
-        assert_eq!((pool.stats().idle_bytes, pool.oldest()), (100, None));
-        let again = pool.lease(100, "test", None);
-        assert_eq!((again.as_ref().len(), pool.stats().idle_bytes), (100, 0), "reused");
-    }
-
-    #[test]
-    fn idle_buffers_are_bounded() {
-        let pool = Pool::new([100], 150);
-        let leases = [pool.lease(100, "a", None), pool.lease(100, "b", None), pool.lease(500, "c", None)];
-        drop(leases);
-        check(&pool, 3, 3, 0, 0);
-        assert_eq!(pool.stats().idle_bytes, 100);
-        assert_eq!((pool.trim(), pool.stats().idle_bytes), (100, 0));
-    }
-
-    #[test]
-    fn the_cache_takes_over_the_bytes_and_gives_them_back_to_the_budget() {
-        let pool = Pool::new([100], 1000);
-        let budget = Budget::new(1000);
-        let permit = budget.try_permit(100);
-        let pooled = pool.lease(100, "test", permit).freeze();
-        pooled.state.keep();
-        check(&pool, 1, 0, 1, 0);
-        assert_eq!(budget.used(), 0);
-        let reader = pooled.bytes.clone();
-        pooled.state.release(&budget);
-        drop(pooled);
-        check(&pool, 1, 0, 0, 1);
-        assert_eq!(budget.used(), 100, "a reader still holds what the cache let go");
-        drop(reader);
-        check(&pool, 1, 1, 0, 0);
-        assert_eq!(budget.used(), 0);
-    }
-
-    #[test]
-    fn a_buffer_dropped_before_it_is_filled_comes_back() {
-        let pool = Pool::new([100], 1000);
-        drop(pool.lease(100, "cancelled", None));
-        check(&pool, 1, 1, 0, 0);
-    }
-}
+mod tests;

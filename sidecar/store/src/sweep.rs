@@ -29,11 +29,15 @@ const PRESSURE_PERCENT: u64 = 95;
 
 /// Runs until the store is gone.
 pub(crate) async fn run(store: Weak<Inner>) {
-    let (mut swept, mut lifecycle): (Option<Instant>, Option<Instant>) = (None, None);
+    let (mut swept, mut lifecycle, mut tidied): (Option<Instant>, Option<Instant>, _) = (None, None, None);
     loop {
         let Some(inner) = store.upgrade() else { return };
         let (wake, every) = (Arc::clone(&inner.wake), inner.options.timing.sweep_every);
         inner.quick().await;
+        if tidied.is_none_or(|at: Instant| at.elapsed() >= TICK) {
+            inner.tidy();
+            tidied = Some(Instant::now());
+        }
         if swept.is_none_or(|at| at.elapsed() >= every) {
             if let Err(error) = inner.pass().await {
                 tracing::debug!(%error, category = error.category(), "the sweeper tries again later");
@@ -80,10 +84,15 @@ impl Inner {
         }
     }
 
-    /// A pass over everything that may have been left behind.
-    pub(crate) async fn pass(&self) -> Result<(), StoreError> {
+    /// What a burst has left idle in this process goes back: connections and buffers.
+    fn tidy(&self) {
         self.write_lanes.prune();
         self.read_lanes.prune();
+        self.pool.shrink();
+    }
+
+    /// A pass over everything that may have been left behind.
+    pub(crate) async fn pass(&self) -> Result<(), StoreError> {
         if self.options.evict && self.options.crash.is_none() {
             self.figures(false).await?;
         }

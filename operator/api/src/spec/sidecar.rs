@@ -71,7 +71,7 @@ pub struct LimitsSpec {
     /// Client connections. Default 10000.
     #[schemars(range(min = 1, max = 100000))]
     pub connections_max: u32,
-    /// Payload bytes held by all requests together; at least 4Mi. Default 48Mi.
+    /// Payload bytes held by all requests together; at least 4Mi. Default 40Mi.
     pub inflight_bytes_max: Bytes,
     /// Largest blob. Default 5Gi.
     pub body_bytes_max: Bytes,
@@ -119,7 +119,7 @@ impl Default for LimitsSpec {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
-            inflight_bytes_max: "48Mi".into(),
+            inflight_bytes_max: "40Mi".into(),
             body_bytes_max: "5Gi".into(),
             body_idle: "30s".into(),
             header: "10s".into(),

@@ -69,7 +69,7 @@ fn a_sidecar_limit_too_small_says_what_it_should_be() {
     let invalid =
         validate(&store("sidecar: {cache: {maxBytes: 512Mi}}")).expect_err("it cannot hold the cache");
     let message = invalid.to_string();
-    assert!(message.contains("raise the limit to 624 MiB"), "{message}");
+    assert!(message.contains("raise the limit to 616 MiB"), "{message}");
 }
 
 #[test]
