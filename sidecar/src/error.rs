@@ -4,12 +4,15 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use http::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED, RETRY_AFTER};
+use http::header::{
+    ALLOW, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED, RETRY_AFTER,
+};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Collected, Limited};
 use serde::{Deserialize, Serialize};
 
 use crate::body::Body;
+use crate::lane::{HEADER_MARKER, HEADER_VERSION};
 
 /// A refusal or failure as the client sees it.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl ApiError {
         let code = head.headers.get(HEADER_ERROR).and_then(|value| value.to_str().ok());
         let code = code.or(Some(document.code.as_ref()));
         let code = code.map_or("InternalError", known_code);
-        let kept = [RETRY_AFTER, ETAG, LAST_MODIFIED, CONTENT_RANGE];
+        let kept = [RETRY_AFTER, ETAG, LAST_MODIFIED, CONTENT_RANGE, ALLOW, HEADER_VERSION, HEADER_MARKER];
         let headers =
             kept.into_iter().filter_map(|name| Some((name.clone(), head.headers.get(name)?.clone())));
         let message = document.message.into_owned().into();
@@ -141,6 +144,7 @@ const CODES: &[&str] = &[
     "NoSuchBucket",
     "NoSuchKey",
     "NoSuchUpload",
+    "NoSuchVersion",
     "NotImplemented",
     "NotModified",
     "NotOwner",

@@ -36,6 +36,7 @@ mod listing;
 mod object;
 mod open;
 mod uploads;
+mod versions;
 
 pub use asks::{answer_here, ask, part_mark};
 pub use copy::{COPIES_CONCURRENT_MAX, Copied, CopyAsk, HEADER_COPY_FROM, HEADER_RENAME_FROM, copy};
@@ -47,6 +48,9 @@ pub use listing::{all_buckets_inside, buckets_here, page_here, page_inside};
 use open::Allowed;
 pub use open::{refusal, verdict};
 pub use uploads::{open_uploads, uploads_here};
+pub use versions::{
+    HEADER_MARKER, HEADER_VERSION, VERSION_PARAMETER, takes_version, versions, versions_here,
+};
 
 /// Between sidecars: this body is a part of an upload, `upload.number`.
 pub const HEADER_PART: HeaderName = HeaderName::from_static("x-blobstore-part");

@@ -88,6 +88,10 @@ impl PeerPort {
                 let ask: wire::ask::UploadsAsk = read_json(request).await?;
                 answer(lane::uploads_here(&self.shell, &ask).await)
             }
+            (&Method::POST, wire::versions::VERSIONS_PATH) => {
+                let ask: wire::versions::VersionsAsk = read_json(request).await?;
+                answer(lane::versions_here(&self.shell, &ask).await)
+            }
             (&Method::POST, wire::LEASE_PATH) => {
                 let lease: wire::Lease = read_json(request).await?;
                 let ask =

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::auth::Right;
 use crate::error::ApiError;
-use crate::lane::{HEADER_COPY_FROM, HEADER_RENAME_FROM};
+use crate::lane::{HEADER_COPY_FROM, HEADER_RENAME_FROM, VERSION_PARAMETER, takes_version};
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,7 +194,9 @@ pub fn operation(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Oper
         return Err(ApiError::not_implemented("A request with an AWS signature"));
     }
     let query = parameters(uri.query().unwrap_or_default())?;
-    if let Some((name, _)) = query.iter().find(|(name, _)| S3_PARAMETERS.contains(&name.as_str())) {
+    let ours = |name: &str| name == VERSION_PARAMETER && takes_version(method);
+    let foreign = |(name, _): &&Parameter| S3_PARAMETERS.contains(&name.as_str()) && !ours(name);
+    if let Some((name, _)) = query.iter().find(foreign) {
         return Err(ApiError::not_implemented(&format!("The S3 sub-resource {name:?}")));
     }
     if headers.contains_key("x-amz-copy-source") {

@@ -8,6 +8,7 @@ use blobstore_sidecar_store::{BucketInfo, LeaseAsk};
 use serde::{Deserialize, Serialize};
 
 pub mod ask;
+pub mod versions;
 
 /// Paths on the peer port.
 pub const HEALTH_PATH: &str = "/v1/health";

@@ -129,12 +129,12 @@ pub fn open_uploads(tag: PartitionTag, bucket: &str) -> String {
     format!("w:{{{tag}}}:{bucket}")
 }
 
-/// `h:{t}:<generation>:<bucket>/<name>`: the record of a version that is not current.
+/// `h:{t}:<generation>:<bucket>/<name>`: the record of a version that is not current, or of a delete marker.
 pub fn history(tag: PartitionTag, generation: Generation, bucket: &str, name: &str) -> String {
     format!("h:{{{tag}}}:{generation}:{bucket}/{name}")
 }
 
-/// `v:{t}:<bucket>`: versions that are not current, and current delete markers, by name.
+/// `v:{t}:<bucket>`: an entry for each history key, by name and age: see [`crate::version::VersionEntry`].
 pub fn versions(tag: PartitionTag, bucket: &str) -> String {
     format!("v:{{{tag}}}:{bucket}")
 }

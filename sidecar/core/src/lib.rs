@@ -17,3 +17,4 @@ pub mod precondition;
 pub mod range;
 pub mod record;
 pub mod shard;
+pub mod version;

@@ -9,6 +9,7 @@ use crate::{
     generation::Generation,
     manifest::{crc32c, crc64},
     record::fields::{get_u16, get_u32, get_u64, put},
+    version::Version,
 };
 
 mod attributes;
@@ -67,7 +68,7 @@ pub struct Head {
     pub manifest_len: u32,
     pub headers_len: u16,
     pub headers_crc: u32,
-    /// Hours since 1970 of the last read, at most one hour late.
+    /// Hours since 1970 of the last read, at most one hour late; under a history key the number of its entry.
     pub access_hour: u32,
     /// The generation is the version's id; else its id is `null`.
     pub versioned: bool,
@@ -162,6 +163,11 @@ impl Head {
             versioned: flags & FLAG_VERSIONED != 0,
             delete_marker: flags & FLAG_DELETE_MARKER != 0,
         })
+    }
+
+    /// How a client names it, in a bucket that keeps versions.
+    pub fn version(&self) -> Version {
+        if self.versioned { Version::Id(self.generation) } else { Version::Null }
     }
 
     /// Its end has come: it is there no more, for everyone but the sweeper.

@@ -163,7 +163,11 @@ impl Walk<'_> {
         let word = |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?));
         let (Some(chunks), Some(manifest_len)) = (word(100), word(108)) else { return };
         let tag = match parse(key) {
-            Some(ParsedKey::Record { tag, .. }) if chunks > 0 && manifest_len == 0 => tag,
+            Some(ParsedKey::Record { tag, .. } | ParsedKey::History { tag, .. })
+                if chunks > 0 && manifest_len == 0 =>
+            {
+                tag
+            }
             _ => return,
         };
         if let Some(id) = head.get(8..24).and_then(|id| id.try_into().ok()) {

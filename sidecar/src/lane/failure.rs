@@ -23,6 +23,8 @@ pub(super) fn from_store(error: StoreError, request_id: &str) -> ApiError {
     log(&error, request_id);
     let (status, code) = match &error.kind {
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, "NoSuchKey"),
+        ErrorKind::NoSuchVersion => (StatusCode::NOT_FOUND, "NoSuchVersion"),
+        ErrorKind::DeleteMarker => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
         ErrorKind::NoSuchBucket => (StatusCode::NOT_FOUND, "NoSuchBucket"),
         ErrorKind::BucketExists => (StatusCode::CONFLICT, "BucketAlreadyExists"),
         ErrorKind::BucketNotEmpty => (StatusCode::CONFLICT, "BucketNotEmpty"),
@@ -56,6 +58,9 @@ pub(super) fn from_store(error: StoreError, request_id: &str) -> ApiError {
         ErrorKind::InvalidName => (StatusCode::BAD_REQUEST, "InvalidArgument"),
     };
     let mut answer = ApiError::new(status, code, error.message);
+    if let (ErrorKind::NotFound | ErrorKind::DeleteMarker, Some(marker)) = (&error.kind, &error.current) {
+        return super::versions::refuse_marker(answer, &error.kind, marker);
+    }
     if let Some(current) = error.current {
         if let Ok(value) = HeaderValue::from_str(&current.etag.quoted()) {
             answer = answer.with(ETAG, value);

@@ -2,11 +2,11 @@
 
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use blobstore_sidecar_core::precondition::http_date;
-use blobstore_sidecar_store::{DeleteRequest, GetOutcome, GetRequest, HeadRequest, PutRequest, StoreError};
+use blobstore_sidecar_store::{DeleteRequest, GetOutcome, GetRequest, HeadRequest, PutRequest};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue, LAST_MODIFIED};
 use http::{HeaderMap, Response, StatusCode};
 
-use super::{Exchange, Refused, etags, headers};
+use super::{Exchange, Refused, etags, headers, versions};
 use crate::body::{Body, RequestBody};
 use crate::error::ApiError;
 use crate::shell::Shell;
@@ -37,6 +37,7 @@ pub(super) async fn put(
     };
     let stored = exchange.shell.store.put(request, body).await?;
     let mut response = Response::new(Body::empty());
+    versions::tell(response.headers_mut(), stored.version);
     set(response.headers_mut(), ETAG, &stored.etag.quoted());
     set(response.headers_mut(), LAST_MODIFIED, &http_date(stored.modified_ms));
     response.headers_mut().insert(headers::HEADER_CRC64, headers::crc64(stored.crc64));
@@ -56,10 +57,12 @@ pub(super) async fn get(
     let conditions = headers::conditions(given)?;
     let request = GetRequest { bucket: bucket.clone(), name: name.clone(), conditions, range, if_range };
     let found = read(exchange, request).await?;
+    let shell = exchange.shell;
     let length = found.range.end.saturating_sub(found.range.start);
     let mut response = Response::new(Body::stream(length, found.body));
     let out = response.headers_mut();
     headers::describe(out, &found.meta);
+    versions::describe(out, shell, bucket, &found.meta).await;
     out.insert(CONTENT_LENGTH, HeaderValue::from(length));
     if found.partial {
         let last = found.range.end.saturating_sub(1);
@@ -78,13 +81,15 @@ pub(super) async fn head(
     let conditions = headers::conditions(given)?;
     let request = HeadRequest { bucket: bucket.clone(), name: name.clone(), conditions };
     let shell = exchange.shell;
-    let meta = match shell.origins.covers(bucket, name) {
-        true => shell.origins.head(request).await?,
-        false => shell.store.head(request).await?,
+    let meta = match (versions::asked(&exchange.head.uri)?, shell.origins.covers(bucket, name)) {
+        (Some(version), _) => shell.store.head_version(request, version).await?,
+        (None, true) => shell.origins.head(request).await?,
+        (None, false) => shell.store.head(request).await?,
     };
     let mut response = Response::new(Body::empty());
     let out = response.headers_mut();
     headers::describe(out, &meta);
+    versions::describe(out, shell, bucket, &meta).await;
     out.insert(CONTENT_LENGTH, HeaderValue::from(meta.size));
     Ok(response)
 }
@@ -97,19 +102,26 @@ pub(super) async fn delete(
     writable(exchange, bucket, name)?;
     let conditions = headers::conditions(&exchange.head.headers)?;
     let request = DeleteRequest { bucket: bucket.clone(), name: name.clone(), conditions };
-    exchange.shell.store.delete(request).await?;
+    let store = &exchange.shell.store;
+    let outcome = match versions::asked(&exchange.head.uri)? {
+        Some(version) => store.delete_version(request, version).await?,
+        None => store.delete(request).await?,
+    };
     let mut response = Response::new(Body::empty());
+    versions::tell_deleted(response.headers_mut(), &outcome);
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
 }
 
 /// From the store, and from the origin behind the bucket if there is one.
-async fn read(exchange: &Exchange<'_>, request: GetRequest) -> Result<GetOutcome, StoreError> {
+async fn read(exchange: &Exchange<'_>, request: GetRequest) -> Result<GetOutcome, Refused> {
     let Shell { store, origins, .. } = exchange.shell.as_ref();
-    match origins.covers(&request.bucket, &request.name) {
-        true => origins.get(request).await,
-        false => store.get(request).await,
-    }
+    let found = match (versions::asked(&exchange.head.uri)?, origins.covers(&request.bucket, &request.name)) {
+        (Some(version), _) => store.get_version(request, version).await,
+        (None, true) => origins.get(request).await,
+        (None, false) => store.get(request).await,
+    };
+    Ok(found?)
 }
 
 /// A bucket that shows an origin may take no writes.

@@ -16,6 +16,7 @@ use blobstore_sidecar_core::{
     precondition::{Conditions, IfRange},
     range::ByteRange,
     record::{Attributes, Head},
+    version::Version,
 };
 use bytes::Bytes;
 use futures::{Stream, future::BoxFuture};
@@ -137,6 +138,8 @@ pub struct PutOutcome {
     pub checksum: Option<Checksum>,
     /// False: an older object of this name was replaced.
     pub created: bool,
+    /// In a bucket that keeps versions, which one this is.
+    pub version: Option<Version>,
 }
 
 /// Everything about an object but its bytes.
@@ -145,6 +148,8 @@ pub struct ObjectMeta {
     pub size: u64,
     pub etag: ETag,
     pub generation: Generation,
+    /// What its version is called in a bucket that keeps versions.
+    pub version: Version,
     pub created_ms: u64,
     pub modified_ms: u64,
     /// CRC64-NVME of the whole body.
@@ -164,6 +169,7 @@ impl ObjectMeta {
             size: head.layout.size(),
             etag: head.etag,
             generation: head.generation,
+            version: head.version(),
             created_ms: head.created_ms,
             modified_ms: head.modified_ms,
             crc64: head.crc64,
@@ -258,6 +264,10 @@ pub struct DeleteRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeleteOutcome {
     pub existed: bool,
+    /// In a bucket that keeps versions: the delete marker that was made, or the version that is gone.
+    pub version: Option<Version>,
+    /// It is a delete marker that was made, or is gone.
+    pub marker: bool,
 }
 
 /// A page of names over the partitions that this store serves; pages of several shards are merged with

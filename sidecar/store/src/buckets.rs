@@ -23,6 +23,8 @@ use crate::{
 
 /// How long another's deletion or quota may go unnoticed. Seals make it harmless for deletions.
 const KNOWN_FOR: Duration = Duration::from_secs(2);
+/// The same for what only decorates the answer to a read.
+const KNOWN_LATELY: Duration = Duration::from_secs(60);
 /// Buckets known at once.
 const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// Seals are lifted after this: by then no upload can still hold the deleted bucket's configuration.
@@ -51,9 +53,14 @@ impl Default for BucketCache {
 
 impl BucketCache {
     fn get(&self, name: &BucketName) -> Option<BucketInfo> {
+        self.get_within(name, KNOWN_FOR)
+    }
+
+    /// What is known, if it is not older than `age`.
+    fn get_within(&self, name: &BucketName, age: Duration) -> Option<BucketInfo> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (info, at) = known.get(name)?;
-        (at.elapsed() < KNOWN_FOR).then(|| info.clone())
+        (at.elapsed() < age).then(|| info.clone())
     }
 
     /// However old.
@@ -113,7 +120,16 @@ impl Inner {
         }
     }
 
-    /// The bucket was closed under a write. If it is still the same bucket, its deletion did not come to pass.
+    /// For what a seal puts out of memory: whether the bucket keeps versions. Saves reads the way to its home.
+    pub(crate) async fn bucket_lately(&self, name: &BucketName) -> Result<BucketInfo, StoreError> {
+        match self.buckets.get_within(name, KNOWN_LATELY) {
+            Some(info) => Ok(info),
+            None => self.bucket(name, false).await,
+        }
+    }
+
+    /// The bucket was closed under a write, or keeps something else now. If it is still the same bucket, its deletion
+    /// did not come to pass.
     pub(crate) async fn reopened(&self, known: &BucketInfo) -> Result<BucketInfo, StoreError> {
         let fresh = self.bucket(&known.name, true).await?;
         if fresh.created_ms != known.created_ms || fresh.epoch <= known.epoch {
@@ -221,18 +237,16 @@ impl Inner {
         Ok(())
     }
 
-    /// Refuses writes under `epoch` in the partitions served here; true if none holds an object.
+    /// Refuses writes under `epoch` in the partitions served here; true if none holds an object or a version.
     pub(crate) async fn seal_here(&self, name: &BucketName, epoch: u64) -> Result<bool, StoreError> {
         let text = epoch.to_string();
         let mut empty = true;
         for tag in self.served() {
             let (sums, names) = (key::sums(tag), key::names(tag, name.as_str()));
+            let versions = key::versions(tag, name.as_str());
             let args = [name.as_str().as_bytes(), text.as_bytes()];
-            let left: u64 = self.meta.script(&scripts::SEAL, &[&sums, &names], &args).await?;
+            let left: u64 = self.meta.script(&scripts::SEAL, &[&sums, &names, &versions], &args).await?;
             empty &= left == 0;
-            if !empty {
-                break;
-            }
         }
         self.buckets.seal(name, epoch);
         self.buckets.forget(name);
@@ -245,6 +259,16 @@ impl Inner {
     /// Lifts seals that have done their work, and takes the deleted bucket's leases with them.
     pub(crate) async fn lift_seals(&self) -> Result<(), StoreError> {
         for (name, epoch) in self.buckets.due() {
+            // What a bucket keeps is settled for good: a pod that knows less, however long, must not write by it.
+            match self.bucket(&name, false).await {
+                Ok(info) if info.versioning().keeps() => continue,
+                Ok(_) => {}
+                Err(error) if error.kind == ErrorKind::NoSuchBucket => {}
+                Err(error) => {
+                    self.buckets.seal(&name, epoch);
+                    return Err(error);
+                }
+            }
             let field = format!("x:{name}");
             let mut read = pipe();
             let tags: Vec<PartitionTag> = self.served().collect();

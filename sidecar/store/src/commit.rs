@@ -10,6 +10,7 @@ use blobstore_sidecar_core::{
     key,
     manifest::crc32c,
     record::{HEAD_BYTES, Head},
+    version::Versioning,
 };
 use bytes::Bytes;
 use redis::cmd;
@@ -49,7 +50,7 @@ impl Want {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Committed {
     /// Done; what was there before.
-    Done(Option<Box<Head>>),
+    Done(Box<Before>),
     /// The condition does not hold any more.
     Changed,
     /// The bucket was closed under this epoch.
@@ -62,6 +63,31 @@ pub(crate) enum Committed {
     Parts,
     /// The partition's lease is too small: bytes it would need.
     Quota(u64),
+}
+
+/// What a write or a deletion found in its way.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Before {
+    /// Gone, for the new one took its place.
+    pub(crate) replaced: Option<Head>,
+    /// Current until now, and kept as a version.
+    pub(crate) kept: Option<Head>,
+    /// The version `null`, which was not current, and is gone.
+    pub(crate) gone: Option<Head>,
+}
+
+impl Before {
+    /// From three heads as the scripts tell them; those that nobody can read are as good as none.
+    pub(crate) fn decode<'a>(heads: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut heads = heads.into_iter().map(|head| Head::decode(head).ok());
+        let mut next = || heads.next().flatten();
+        Self { replaced: next(), kept: next(), gone: next() }
+    }
+
+    /// There was an object.
+    pub(crate) fn existed(&self) -> bool {
+        self.replaced.is_some() || self.kept.is_some()
+    }
 }
 
 /// Everything a record says about its body.
@@ -83,6 +109,7 @@ pub(crate) fn record_frames(
     body: &Body,
     headers: &[u8],
     tail: Vec<Bytes>,
+    keeps: Versioning,
 ) -> (Head, Vec<Bytes>) {
     let now = now_ms();
     let head = Head {
@@ -99,7 +126,7 @@ pub(crate) fn record_frames(
         headers_len: u16::try_from(headers.len()).unwrap_or(u16::MAX),
         headers_crc: crc32c(&[headers]),
         access_hour: now_hour(),
-        versioned: false,
+        versioned: keeps == Versioning::Enabled,
         delete_marker: false,
     };
     let mut front = Vec::with_capacity(HEAD_BYTES + headers.len());
@@ -166,6 +193,7 @@ impl Commit<'_> {
             reserved.as_bytes(),
             self.want.bytes(),
             chunk0.as_bytes(),
+            self.bucket.versioning().word().as_bytes(),
         ];
         let open = self.parts.map(|parts| state::member(name.as_str(), parts.upload)).unwrap_or_default();
         let left_out: Vec<String> =
@@ -188,17 +216,17 @@ pub(crate) fn evalsha(out: &mut Outgoing, script: &Script, keys: &[&[u8]], args:
 
 /// Reads the commit script's answer.
 pub(crate) fn committed(reply: Reply) -> Result<Committed, StoreError> {
-    let (word, detail) = words(reply)?;
+    let (word, details) = all_words(reply)?;
+    let detail = details.first().map(Vec::as_slice).unwrap_or_default();
     match word.as_str() {
-        "OK" if detail.is_empty() => Ok(Committed::Done(None)),
-        "OK" => Ok(Committed::Done(Head::decode(&detail).ok().map(Box::new))),
+        "OK" => Ok(Committed::Done(Box::new(Before::decode(details.iter().map(Vec::as_slice))))),
         "CHANGED" => Ok(Committed::Changed),
         "SEALED" => Ok(Committed::Sealed),
         "SWEPT" => Ok(Committed::Swept),
         "MISSING" => Ok(Committed::Missing),
         "PARTS" => Ok(Committed::Parts),
         "QUOTA" => {
-            let needed = std::str::from_utf8(&detail).ok().and_then(|text| text.parse().ok());
+            let needed = std::str::from_utf8(detail).ok().and_then(|text| text.parse().ok());
             needed.map(Committed::Quota).ok_or_else(errors::garbage)
         }
         _ => Err(errors::garbage()),
@@ -207,20 +235,24 @@ pub(crate) fn committed(reply: Reply) -> Result<Committed, StoreError> {
 
 /// A script's answer: a word, and what goes with it.
 pub(crate) fn words(reply: Reply) -> Result<(String, Vec<u8>), StoreError> {
-    match reply {
-        Reply::Error(text) => Err(errors::reply("run a script", &text)),
-        Reply::Array(items) => {
-            let mut items = items.into_iter();
-            let Some(Reply::Bulk(word)) = items.next() else { return Err(errors::garbage()) };
-            let detail = match items.next() {
-                Some(Reply::Bulk(detail)) => detail,
-                None => Vec::new(),
-                Some(_) => return Err(errors::garbage()),
-            };
-            Ok((String::from_utf8_lossy(&word).into_owned(), detail))
-        }
+    let (word, details) = all_words(reply)?;
+    Ok((word, details.into_iter().next().unwrap_or_default()))
+}
+
+fn all_words(reply: Reply) -> Result<(String, Vec<Vec<u8>>), StoreError> {
+    let items = match reply {
+        Reply::Error(text) => return Err(errors::reply("run a script", &text)),
+        Reply::Array(items) => items,
+        _ => return Err(errors::garbage()),
+    };
+    let text = |item| match item {
+        Reply::Bulk(text) => Ok(text),
         _ => Err(errors::garbage()),
-    }
+    };
+    let mut items = items.into_iter();
+    let word = items.next().map_or_else(|| Err(errors::garbage()), text)?;
+    let details: Result<Vec<Vec<u8>>, StoreError> = items.map(text).collect();
+    Ok((String::from_utf8_lossy(&word).into_owned(), details?))
 }
 
 /// NOSCRIPT: the engine has forgotten our scripts (SCRIPT FLUSH); they are loaded again and the step repeated.
@@ -261,9 +293,7 @@ impl Inner {
             let kill = cmd("CLIENT").arg("KILL").arg("ID").arg(client).to_owned();
             let _killed: u64 = self.meta.query("stop a lane", &kill).await?;
         }
-        let read = cmd("GETRANGE").arg(target.record()).arg(8).arg(23).to_owned();
-        let current: Vec<u8> = self.meta.query("resolve a commit", &read).await?;
-        Ok(current == generation.0)
+        self.is_named(target, generation).await
     }
 }
 

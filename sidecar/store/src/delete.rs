@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use blobstore_sidecar_core::{
-    key,
     ledger::Family,
     precondition::{Access, Current, Outcome},
     record::Head,
+    version::Version,
 };
 use blobstore_sidecar_runtime::{authority::Tenure, tasks};
 
 use crate::{
-    CrashPoint, DeleteOutcome, DeleteRequest, ErrorKind, StoreError,
+    BucketInfo, CrashPoint, DeleteOutcome, DeleteRequest, ErrorKind, StoreError,
     context::{Inner, Target},
     doomed::Doomed,
     engine::errors,
@@ -25,39 +25,44 @@ impl Inner {
     pub(crate) async fn delete(
         self: &Arc<Self>,
         request: DeleteRequest,
+        version: Option<Version>,
     ) -> Result<DeleteOutcome, StoreError> {
         // Seen through even if the client leaves: caches and ledger have to learn what happened.
         let inner = Arc::clone(self);
-        let done = tasks::spawn("delete", async move { inner.delete_now(&request).await });
+        let done = tasks::spawn("delete", async move { inner.delete_now(&request, version).await });
         done.await.unwrap_or_else(|error| {
             Err(StoreError::new(ErrorKind::Protocol, "the deletion ended unexpectedly").caused_by(error))
         })
     }
 
-    async fn delete_now(&self, request: &DeleteRequest) -> Result<DeleteOutcome, StoreError> {
+    async fn delete_now(
+        &self,
+        request: &DeleteRequest,
+        version: Option<Version>,
+    ) -> Result<DeleteOutcome, StoreError> {
         let target = self.target(&request.bucket, &request.name);
         let tenure = self.owned(target.tag.slot())?;
-        self.bucket(&request.bucket, false).await?;
+        let bucket = self.bucket(&request.bucket, false).await?;
         for _ in 0..DELETE_TRIES_MAX {
-            let want = match self.want_deleted(request, &target, &tenure).await? {
+            let want = match self.want_deleted(request, &target, &tenure, version).await? {
                 Some(head) => head.generation.0.to_vec(),
                 None => b"any".to_vec(),
             };
             let change = self.changing.begin(&target.cache_key);
-            match self.delete_record(&target, &want).await? {
-                Deleted::Changed => change.acknowledged(),
+            match self.remove(&target, &bucket, &want, version).await? {
+                Deleted::Changed | Deleted::Sealed => change.acknowledged(),
                 Deleted::Absent => {
                     self.authority.acknowledged(&tenure).await?;
                     change.acknowledged();
-                    return Ok(DeleteOutcome { existed: false });
+                    return Ok(DeleteOutcome { existed: false, version, marker: false });
                 }
-                Deleted::Done(doomed) => {
+                Deleted::Done(Gone { free, outcome }) => {
                     self.crash_at(CrashPoint::Deleted)?;
                     let acknowledged = self.authority.acknowledged(&tenure);
-                    let (acknowledged, ()) = tokio::join!(acknowledged, self.free_or_leave(doomed));
+                    let (acknowledged, ()) = tokio::join!(acknowledged, self.free_all(free));
                     acknowledged?;
                     change.acknowledged();
-                    return Ok(DeleteOutcome { existed: true });
+                    return Ok(outcome);
                 }
             }
         }
@@ -70,11 +75,15 @@ impl Inner {
         request: &DeleteRequest,
         target: &Target,
         tenure: &Tenure,
+        version: Option<Version>,
     ) -> Result<Option<Head>, StoreError> {
         if request.conditions.is_empty() {
             return Ok(None);
         }
-        let head = self.head_of(target, tenure).await?;
+        let head = match version {
+            None => self.head_of(target, tenure).await?,
+            Some(version) => self.find(target, version.bytes()).await?.map(|found| found.head),
+        };
         let current = head.as_ref().map(|head| Current { etag: &head.etag, modified_ms: head.modified_ms });
         match (request.conditions.evaluate(Access::Write, current), head) {
             (Outcome::Proceed, head) => Ok(head),
@@ -82,39 +91,77 @@ impl Inner {
         }
     }
 
-    /// Takes the record away, if it still is the wanted one (`any`, or 16 bytes of generation).
-    pub(crate) async fn delete_record(&self, target: &Target, want: &[u8]) -> Result<Deleted, StoreError> {
-        let Target { bucket, name, tag, .. } = target;
-        let (record, names, sums) = (target.record(), target.names(), key::sums(*tag));
-        let list = key::pending_free(*tag);
+    /// Removes an object as its bucket wants it, or one version of it, if the current one still is the wanted one
+    /// (`any`, or 16 bytes of generation). A bucket whose setting changed is asked again.
+    pub(crate) async fn remove(
+        &self,
+        target: &Target,
+        bucket: &BucketInfo,
+        want: &[u8],
+        version: Option<Version>,
+    ) -> Result<Deleted, StoreError> {
+        let mut known = bucket.clone();
+        for _ in 0..DELETE_TRIES_MAX {
+            let deleted = match version {
+                Some(version) => self.purge(target, &known, version).await?,
+                None if known.versioning().keeps() => self.mark(target, &known, want).await?,
+                None => self.delete_record(target, &known.epoch.to_string(), want).await?,
+            };
+            match deleted {
+                Deleted::Sealed => known = self.reopened(&known).await?,
+                deleted => return Ok(deleted),
+            }
+        }
+        Err(StoreError::new(ErrorKind::Busy, "the bucket changes too often: retry in a moment"))
+    }
+
+    /// Takes the record away without a trace. `epoch`: the bucket's, or nothing where there is no bucket any more.
+    pub(crate) async fn delete_record(
+        &self,
+        target: &Target,
+        epoch: &str,
+        want: &[u8],
+    ) -> Result<Deleted, StoreError> {
+        let Target { name, tag, .. } = target;
+        let (record, names) = (target.record(), target.names());
         self.cache.invalidate_record(&target.cache_key);
-        let keys = [record.as_str(), names.as_str(), sums.as_str(), list.as_str()];
-        let args = [bucket.as_str().as_bytes(), name.as_str().as_bytes(), want];
         let answer: Result<(String, Vec<u8>), StoreError> =
-            self.meta.script(&scripts::DELETE, &keys, &args).await;
+            self.meta.script(&scripts::DELETE, &[&record], &[want, epoch.as_bytes()]).await;
         self.cache.invalidate_record(&target.cache_key);
         let (word, head) = answer?;
         match word.as_str() {
             "ABSENT" => Ok(Deleted::Absent),
             "CHANGED" => Ok(Deleted::Changed),
+            "SEALED" => Ok(Deleted::Sealed),
             "OK" => {
                 self.damage.lift(&target.cache_key);
                 self.ledger.member_removed(Family::Names, names.as_bytes(), name.as_str().len());
-                let Ok(head) = Head::decode(&head) else { return Ok(Deleted::Done(None)) };
-                self.ledger.string_removed(Family::Record, record.len(), head.value_len());
-                let doomed = Doomed::of(*tag, &head);
-                Ok(Deleted::Done(doomed.and_then(|doomed| self.retire(doomed))))
+                let head = Head::decode(&head).ok();
+                if let Some(head) = &head {
+                    self.ledger.string_removed(Family::Record, record.len(), head.value_len());
+                }
+                let outcome = DeleteOutcome { existed: true, version: None, marker: false };
+                Ok(Deleted::Done(Gone { free: self.retire_all(*tag, [&head]), outcome }))
             }
             _ => Err(errors::garbage()),
         }
     }
 }
 
-/// What the delete script said.
+/// What became of a deletion.
 #[derive(Debug)]
 pub(crate) enum Deleted {
     Absent,
     Changed,
-    /// Gone; what can be freed now.
-    Done(Option<Doomed>),
+    /// What is known of the bucket holds no more.
+    Sealed,
+    Done(Gone),
+}
+
+/// A deletion that is done.
+#[derive(Debug)]
+pub(crate) struct Gone {
+    /// What can be freed now.
+    pub(crate) free: Vec<Doomed>,
+    pub(crate) outcome: DeleteOutcome,
 }

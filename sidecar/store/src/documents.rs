@@ -7,6 +7,7 @@ use blobstore_sidecar_core::{
     key::{self, BucketName},
     ledger::Family,
     lifecycle::{LIFECYCLE_DOCUMENT, Lifecycle},
+    version::VERSIONING_DOCUMENT,
 };
 
 use crate::{
@@ -21,7 +22,7 @@ pub const DOCUMENTS_MAX: usize = 16;
 /// Longest name of a document.
 const NAME_BYTES_MAX: usize = 32;
 /// What a document's field begins with in the bucket's hash.
-const FIELD_START: &str = "doc:";
+pub(crate) const FIELD_START: &str = "doc:";
 
 impl Store {
     /// At the bucket's home only (else `NotOwner`). `None` deletes. To read, see [`BucketInfo::documents`].
@@ -92,6 +93,10 @@ impl Inner {
         if text.is_some_and(|text| text.len() > DOCUMENT_BYTES_MAX) {
             let message = format!("a document has at most {DOCUMENT_BYTES_MAX} bytes");
             return Err(StoreError::new(ErrorKind::TooLarge, message));
+        }
+        if name == VERSIONING_DOCUMENT {
+            let message = "what a bucket keeps is set by its versioning";
+            return Err(StoreError::new(ErrorKind::InvalidName, message));
         }
         if name == LIFECYCLE_DOCUMENT && text.is_some_and(|text| Lifecycle::parse(text).is_none()) {
             return Err(StoreError::new(ErrorKind::InvalidName, "the lifecycle rules cannot be read"));

@@ -16,6 +16,10 @@ pub enum ErrorKind {
     BucketExists,
     /// The bucket to be deleted holds objects or uploads (409).
     BucketNotEmpty,
+    /// No such version (404).
+    NoSuchVersion,
+    /// The version asked for is a delete marker (405).
+    DeleteMarker,
     /// A condition of the request does not hold (412).
     Precondition,
     /// The client's copy is current (304).
@@ -76,6 +80,8 @@ impl ErrorKind {
         match self {
             Self::NotFound => "not_found",
             Self::NoSuchBucket => "no_such_bucket",
+            Self::NoSuchVersion => "no_such_version",
+            Self::DeleteMarker => "delete_marker",
             Self::BucketExists => "bucket_exists",
             Self::BucketNotEmpty => "bucket_not_empty",
             Self::Precondition => "precondition",
@@ -130,7 +136,8 @@ pub struct StoreError {
     pub kind: ErrorKind,
     /// Lower case, no full stop; fit for a client.
     pub message: String,
-    /// `NotModified` and `Precondition`: what is stored now, for the headers of the answer.
+    /// `NotModified` and `Precondition`: what is stored now, for the headers of the answer. `NotFound` and
+    /// `DeleteMarker`: the delete marker.
     pub current: Option<Box<crate::ObjectMeta>>,
     #[source]
     pub source: Option<Box<dyn Error + Send + Sync>>,

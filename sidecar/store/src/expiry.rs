@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use blobstore_sidecar_core::{
+    generation::Generation,
     key::{self, BucketName, ObjectName},
     ledger::Family,
     lifecycle::Lifecycle,
@@ -53,14 +54,21 @@ impl Inner {
     }
 
     async fn end_one(&self, tag: PartitionTag, member: &str, now: u64) -> Result<(), StoreError> {
-        let object = member.split_once('/').and_then(|(bucket, name)| {
+        let (object, version) = match member.split_once('\0') {
+            Some((object, version)) => (object, Generation::parse(version)),
+            None => (member, None),
+        };
+        let object = object.split_once('/').and_then(|(bucket, name)| {
             Some(self.target(&BucketName::parse(bucket).ok()?, &ObjectName::parse(name).ok()?))
         });
-        if let Some(target) = object
-            && let Some(head) = self.stored_head(&target).await?
-            && head.is_expired(now)
-        {
-            self.end(&target, &head).await?;
+        if let Some(target) = object {
+            let head = match version {
+                Some(version) => self.head_named(&target, version).await?,
+                None => self.stored_head(&target).await?,
+            };
+            if let Some(head) = head.filter(|head| head.is_expired(now)) {
+                self.end_own(&target, &head, version.is_none()).await?;
+            }
         }
         let (list, at) = (key::expiry(tag), now.to_string());
         let gone: u64 =
@@ -77,14 +85,41 @@ impl Inner {
         Ok(Head::decode(&bytes).ok())
     }
 
-    /// True: it was still this one, and is gone.
+    /// As a deletion would end it: where the bucket keeps versions, this one is kept. True: it was still this one.
     async fn end(&self, target: &Target, head: &Head) -> Result<bool, StoreError> {
-        let Deleted::Done(doomed) = self.delete_record(target, &head.generation.0).await? else {
-            return Ok(false);
+        let want = &head.generation.0;
+        let deleted = match self.bucket(&target.bucket, false).await {
+            Ok(bucket) => self.remove(target, &bucket, want, None).await?,
+            Err(error) if error.kind == ErrorKind::NoSuchBucket => {
+                self.delete_record(target, "", want).await?
+            }
+            Err(error) => return Err(error),
         };
-        self.free_or_leave(doomed).await;
+        let Deleted::Done(gone) = deleted else { return Ok(false) };
+        self.free_all(gone.free).await;
         EXPIRED.inc();
         Ok(true)
+    }
+
+    /// An object whose own end has come is not kept: where the bucket keeps versions a delete marker hides those before
+    /// it, and it goes for good.
+    async fn end_own(&self, target: &Target, head: &Head, current: bool) -> Result<(), StoreError> {
+        if current {
+            self.end(target, head).await?;
+        }
+        let bucket = match self.bucket(&target.bucket, false).await {
+            Ok(bucket) if bucket.versioning().keeps() => bucket,
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind == ErrorKind::NoSuchBucket => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let still = self.head_named(target, head.generation).await?;
+        if still.is_some_and(|head| !head.delete_marker)
+            && let Deleted::Done(gone) = self.remove(target, &bucket, b"any", Some(head.version())).await?
+        {
+            self.free_all(gone.free).await;
+        }
+        Ok(())
     }
 
     pub(crate) async fn apply_lifecycle(&self) -> Result<u64, StoreError> {
@@ -107,7 +142,7 @@ impl Inner {
         Ok(ended)
     }
 
-    /// Buckets with objects or open uploads in these partitions: their sums name them.
+    /// Buckets with objects, versions or open uploads in these partitions: their sums name them.
     pub(crate) async fn buckets_of(&self, tags: &[PartitionTag]) -> Result<BTreeSet<BucketName>, StoreError> {
         if tags.is_empty() {
             return Ok(BTreeSet::new());
@@ -118,7 +153,7 @@ impl Inner {
         }
         let fields: Vec<Vec<String>> = self.meta.pipe("read sums", &read).await?;
         let bucket = |field: &String| {
-            let name = field.strip_prefix("o:").or_else(|| field.strip_prefix("r:"))?;
+            let name = ["o:", "r:", "v:"].iter().find_map(|family| field.strip_prefix(family))?;
             BucketName::parse(name).ok()
         };
         Ok(fields.iter().flatten().filter_map(bucket).collect())

@@ -14,13 +14,14 @@ use blobstore_sidecar_core::{
     parts::PartList,
     precondition::{Access, Current, Outcome},
     record::{HEAD_BYTES, Head, Record, decode_headers},
+    version::Version,
 };
 use blobstore_sidecar_runtime::{authority::Tenure, pool::Lease};
 use futures::{StreamExt, stream};
 use redis::cmd;
 
 use crate::{
-    BlobStream, ErrorKind, GetOutcome, GetRequest, HeadRequest, ObjectMeta, StoreError,
+    Attributes, BlobStream, ErrorKind, GetOutcome, GetRequest, HeadRequest, ObjectMeta, StoreError,
     context::{Inner, Target, now_hour, now_ms},
     engine::{LaneLease, Outgoing, Value, errors},
     metrics::{CHECKSUM_FAILED, CHUNKS_MISSING},
@@ -38,12 +39,17 @@ const RECORD_BYTES_MAX: u64 = 25 << 10;
 const TOUCHED_MAX: usize = 4096;
 
 impl Inner {
-    pub(crate) async fn get(self: &Arc<Self>, request: GetRequest) -> Result<GetOutcome, StoreError> {
+    /// The current version, or the named one.
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        request: GetRequest,
+        version: Option<Version>,
+    ) -> Result<GetOutcome, StoreError> {
         let target = self.target(&request.bucket, &request.name);
         let tenure = self.owned(target.tag.slot())?;
         let mut damage = None;
         for _ in 0..READ_TRIES_MAX {
-            let entry = match self.live_record(&target, &tenure).await {
+            let entry = match self.wanted(&target, &tenure, version).await {
                 Ok(Some(entry)) => entry,
                 Ok(None) => return Err(self.absent(&target, &tenure).await),
                 Err(error) if error.kind == ErrorKind::Damaged => {
@@ -55,7 +61,9 @@ impl Inner {
             let meta = entry.meta();
             conditions(&request.conditions, &meta)?;
             let (range, partial) = range_of(&request, &meta)?;
-            self.touch(&target, &entry);
+            if version.is_none() {
+                self.touch(&target, &entry);
+            }
             let source = Source::new(Arc::clone(self), &target, Arc::clone(&entry), range.clone());
             let Some(mut source) = source else {
                 self.cache.invalidate_record(&target.cache_key);
@@ -91,12 +99,29 @@ impl Inner {
         Err(damage.unwrap_or_else(errors::garbage))
     }
 
-    pub(crate) async fn head(&self, request: &HeadRequest) -> Result<ObjectMeta, StoreError> {
+    async fn wanted(
+        &self,
+        target: &Target,
+        tenure: &Tenure,
+        version: Option<Version>,
+    ) -> Result<Option<Arc<RecordEntry>>, StoreError> {
+        match version {
+            None => self.live_record(target, tenure).await,
+            Some(version) => self.version_record(target, tenure, version).await.map(|(_, entry)| Some(entry)),
+        }
+    }
+
+    pub(crate) async fn head(
+        &self,
+        request: &HeadRequest,
+        version: Option<Version>,
+    ) -> Result<ObjectMeta, StoreError> {
         let target = self.target(&request.bucket, &request.name);
         let tenure = self.owned(target.tag.slot())?;
-        let meta = match self.cached(&target, &tenure) {
-            Some(entry) => Some(entry.meta()),
-            None => self.read_head(&target).await?,
+        let meta = match (version, self.cached(&target, &tenure)) {
+            (Some(version), _) => Some(self.version_meta(&target, &tenure, version).await?),
+            (None, Some(entry)) => Some(entry.meta()),
+            (None, None) => self.read_head_at(&target.record()).await?,
         };
         let Some(meta) = meta.filter(|meta| !meta.is_expired(now_ms())) else {
             return Err(self.absent(&target, &tenure).await);
@@ -120,10 +145,10 @@ impl Inner {
     }
 
     /// Head and headers without the body.
-    async fn read_head(&self, target: &Target) -> Result<Option<ObjectMeta>, StoreError> {
+    pub(crate) async fn read_head_at(&self, key: &str) -> Result<Option<ObjectMeta>, StoreError> {
         let mut len = HEAD_READ_BYTES;
         loop {
-            let read = cmd("GETRANGE").arg(target.record()).arg(0).arg(len - 1).to_owned();
+            let read = cmd("GETRANGE").arg(key).arg(0).arg(len - 1).to_owned();
             let bytes: Vec<u8> = self.meta.query("read a record's head", &read).await?;
             if bytes.is_empty() {
                 return Ok(None);
@@ -178,6 +203,15 @@ impl Inner {
         target: &Target,
         tenure: &Tenure,
     ) -> Result<Option<RecordEntry>, StoreError> {
+        self.fetch_record_at(&target.record(), target, tenure).await
+    }
+
+    pub(crate) async fn fetch_record_at(
+        &self,
+        key: &str,
+        target: &Target,
+        tenure: &Tenure,
+    ) -> Result<Option<RecordEntry>, StoreError> {
         let wait = Duration::from_millis(self.options.limits.admission_wait_ms);
         let permit = self.budget.permit(RECORD_BYTES_MAX, wait).await.map_err(|error| {
             StoreError::new(ErrorKind::Busy, "too many bytes are in flight: retry in a moment")
@@ -185,7 +219,7 @@ impl Inner {
         })?;
         let mut lane = self.read_lanes.take().await?;
         let mut out = Outgoing::default();
-        out.command(&[b"GET", target.record().as_bytes()]);
+        out.command(&[b"GET", key.as_bytes()]);
         lane.send(&mut out).await?;
         let value = match lane.value(None, &self.pool, "record").await? {
             Value::Absent => return Ok(None),
@@ -277,8 +311,17 @@ impl Inner {
         if let Err(error) = self.may_answer(target, tenure).await {
             return error;
         }
-        match self.bucket(&target.bucket, false).await {
+        let mut error = match self.bucket(&target.bucket, false).await {
+            Ok(info) if !info.versioning().keeps() => return target.not_found(),
             Ok(_) => target.not_found(),
+            Err(error) => return error,
+        };
+        match self.marker_of(target).await {
+            Ok(marker) => {
+                let meta = |head| Box::new(ObjectMeta::of(&head, Arc::new(Attributes::default())));
+                error.current = marker.map(meta);
+                error
+            }
             Err(error) => error,
         }
     }

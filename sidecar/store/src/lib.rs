@@ -38,12 +38,14 @@ mod stream;
 mod sweep;
 mod update;
 mod uploads;
+mod versions;
 
 pub use api::{
     BlobStream, BucketInfo, BucketUsage, CacheStats, DeleteOutcome, DeleteRequest, GetOutcome, GetRequest,
     HeadRequest, LeaseAsk, ListRequest, NoPeers, ObjectMeta, Peers, PutOutcome, PutRequest,
 };
 pub use blobstore_sidecar_core::record::{ATTRIBUTES_BYTES_MAX, Attributes};
+pub use blobstore_sidecar_core::version::{Version, VersionMarker, Versioning};
 pub use checks::{BodyChecks, LateChecksum};
 pub use cold::PackReport;
 pub use documents::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX};
@@ -59,3 +61,4 @@ pub use repair::{ChunkAsk, DamagedObject, NoSpare, Spare};
 pub use scrub::ScrubReport;
 pub use store::Store;
 pub use update::{Change, UpdateRequest, check_tags};
+pub use versions::list::{ListVersionsRequest, ListedVersion, VersionItem, VersionsPage};

@@ -26,7 +26,7 @@ use crate::{
     BucketInfo, CrashPoint, ErrorKind, PutOutcome, PutRequest, StoreError,
     body::{BodyLimits, Intake, Piece, Pulled, WantedSums},
     checks,
-    commit::{Committed, Want, swept},
+    commit::{Before, Committed, Want, swept},
     context::{Inner, Target, now_ms},
     doomed::Doomed,
     memory::Admission,
@@ -303,21 +303,16 @@ impl Upload {
     }
 
     /// After the commit: caches and ledger learn of it, replicas acknowledge, the old generation is freed.
-    pub(crate) async fn finish(
-        mut self,
-        head: &Head,
-        old: Option<Box<Head>>,
-    ) -> Result<PutOutcome, StoreError> {
+    pub(crate) async fn finish(mut self, head: &Head, before: Box<Before>) -> Result<PutOutcome, StoreError> {
         let inner = Arc::clone(&self.inner);
         self.guard.finish("stored");
         inner.cache.invalidate_record(&self.target.cache_key);
         inner.damage.lift(&self.target.cache_key);
-        self.account(head, old.as_deref());
+        self.account(head, &before);
         inner.crash_at(CrashPoint::Committed)?;
-        let doomed = old.as_deref().and_then(|old| Doomed::of(self.target.tag, old));
-        let free = doomed.and_then(|doomed| inner.retire(doomed));
+        let free: Vec<Doomed> = inner.retire_all(self.target.tag, [&before.replaced, &before.gone]);
         let acknowledged = inner.authority.acknowledged(&self.tenure);
-        let (acknowledged, ()) = tokio::join!(acknowledged, inner.free_or_leave(free));
+        let (acknowledged, ()) = tokio::join!(acknowledged, inner.free_all(free));
         acknowledged?;
         Ok(PutOutcome {
             etag: head.etag,
@@ -326,21 +321,24 @@ impl Upload {
             modified_ms: head.modified_ms,
             crc64: head.crc64,
             checksum: self.checksum,
-            created: old.is_none(),
+            created: !before.existed(),
+            version: self.bucket.versioning().keeps().then(|| head.version()),
         })
     }
 
-    fn account(&self, head: &Head, old: Option<&Head>) {
+    fn account(&self, head: &Head, before: &Before) {
         let ledger = &self.inner.ledger;
         let key_len = self.target.record().len();
-        match old {
-            Some(old) => ledger.string_removed(Family::Record, key_len, old.value_len()),
-            None => {
-                let names = self.target.names();
-                ledger.member_added(Family::Names, names.as_bytes(), self.target.name.as_str().len());
-            }
+        if let Some(old) = &before.replaced {
+            ledger.string_removed(Family::Record, key_len, old.value_len());
         }
+        if !before.existed() {
+            let names = self.target.names();
+            ledger.member_added(Family::Names, names.as_bytes(), self.target.name.as_str().len());
+        }
+        self.inner.account_before(&self.target, before);
         ledger.string_added(Family::Record, key_len, head.value_len());
+        let old = before.replaced.as_ref().or(before.kept.as_ref());
         if head.expires_ms > 0 && old.is_none_or(|old| old.expires_ms == 0) {
             let (list, member) = (key::expiry(self.target.tag), expiry_member(&self.target));
             ledger.member_added(Family::Expiry, list.as_bytes(), member.len());

@@ -9,7 +9,7 @@ use std::{
 use blobstore_sidecar_core::{generation::Generation, key, manifest::crc64, partition::PartitionTag};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use redis::cmd;
+use redis::{cmd, pipe};
 
 use crate::{
     Store, StoreError,
@@ -150,10 +150,15 @@ impl Inner {
         let (Some((generation, local, len)), Some(crc)) = (entry.locate(index), entry.crc(index)) else {
             return Ok(None);
         };
-        let record = format!("o:{{{tag}}}:{object}");
-        if !self.record_names(&record, head.generation).await? {
-            return Ok(None);
+        // The current version, or one that is not.
+        let records = [format!("o:{{{tag}}}:{object}"), format!("h:{{{tag}}}:{}:{object}", head.generation)];
+        let mut look = pipe();
+        for record in &records {
+            look.cmd("GETRANGE").arg(record).arg(8).arg(23);
         }
+        let ids: Vec<Vec<u8>> = self.meta.pipe("look before a repair", &look).await?;
+        let named = records.iter().zip(ids).find(|(_, id)| *id == head.generation.0);
+        let Some((record, _)) = named else { return Ok(None) };
         let good = |bytes: &Bytes| bytes.len() == len as usize && crc64(bytes) == crc;
         let stored_len = entry.stored_len(index, len);
         let key = key::chunk(tag, generation, local);

@@ -22,9 +22,14 @@ impl Script {
 }
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal),+ $(,)?) => {
-        $(pub(crate) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new($file, include_str!(concat!("scripts/", $file, ".lua"))));)+
+    ($($name:ident = $file:literal $(after $shared:literal)?),+ $(,)?) => {
+        $(pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
+            let text = concat!(
+                $(include_str!(concat!("scripts/", $shared, ".lua")),)?
+                include_str!(concat!("scripts/", $file, ".lua"))
+            );
+            Script::new($file, text)
+        });)+
         #[cfg(test)]
         fn all() -> Vec<&'static Script> {
             vec![$(&*$name),+]
@@ -34,8 +39,13 @@ macro_rules! scripts {
 
 scripts! {
     RESERVE = "reserve",
-    COMMIT = "commit",
-    DELETE = "delete",
+    COMMIT = "commit" after "versions",
+    DELETE = "delete" after "versions",
+    MARK = "mark" after "versions",
+    VERSION_DELETE = "version_delete" after "versions",
+    VERSION_FIND = "version_find" after "versions",
+    VERSION_SCAN = "version_scan",
+    BUCKET_VERSIONING = "bucket_versioning",
     RELEASE = "release",
     TOUCH = "touch",
     UPDATE = "update",

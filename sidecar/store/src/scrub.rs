@@ -9,6 +9,7 @@ use std::{
 use blobstore_sidecar_core::{
     key::{self, BucketName, ObjectName},
     partition::PartitionTag,
+    version::VersionEntry,
 };
 use redis::cmd;
 
@@ -115,6 +116,7 @@ impl Scrub {
             let buckets = self.inner()?.buckets_of(&[*tag]).await?;
             for bucket in buckets {
                 self.bucket(*tag, &bucket).await?;
+                self.versions(*tag, &bucket).await?;
             }
             SCRUB_PERCENT.set(i64::try_from((index + 1) * 100 / tags.len()).unwrap_or(100));
         }
@@ -128,15 +130,40 @@ impl Scrub {
             let inner = self.inner()?;
             let Some(names) = inner.names_from(tag, bucket, &mut from).await? else { return Ok(()) };
             for name in names {
-                self.object(&inner.target(bucket, &name)).await?;
+                let target = inner.target(bucket, &name);
+                self.object(&target, &target.record()).await?;
             }
         }
     }
 
-    async fn object(&mut self, target: &Target) -> Result<(), StoreError> {
+    /// Those that are not current; delete markers have no chunks to look at.
+    async fn versions(&mut self, tag: PartitionTag, bucket: &BucketName) -> Result<(), StoreError> {
+        let mut from = b"-".to_vec();
+        loop {
+            let inner = self.inner()?;
+            let list = cmd("ZRANGEBYLEX")
+                .arg(key::versions(tag, bucket.as_str()))
+                .arg(&from)
+                .arg("+")
+                .arg("LIMIT")
+                .arg(0)
+                .arg(NAMES_AT_A_TIME)
+                .to_owned();
+            let entries: Vec<Vec<u8>> = inner.meta.query("list versions", &list).await?;
+            let Some(last) = entries.last() else { return Ok(()) };
+            from = [b"(".as_slice(), last].concat();
+            for entry in entries.iter().filter_map(|entry| VersionEntry::decode(entry)) {
+                let Ok(name) = ObjectName::parse(entry.name) else { continue };
+                let target = inner.target(bucket, &name);
+                self.object(&target, &target.history(entry.generation)).await?;
+            }
+        }
+    }
+
+    async fn object(&mut self, target: &Target, key: &str) -> Result<(), StoreError> {
         let inner = self.inner()?;
         let Ok(tenure) = inner.owned(target.tag.slot()) else { return Ok(()) };
-        let entry = match inner.fetch_record(target, &tenure).await {
+        let entry = match inner.fetch_record_at(key, target, &tenure).await {
             Ok(Some(entry)) => entry,
             Ok(None) => return Ok(()),
             Err(error) if error.kind == ErrorKind::Damaged => {
@@ -198,9 +225,7 @@ impl Scrub {
             Chunk::Good
         } else if inner.repair(target.tag, &target.cache_key, entry, index).await?.is_some() {
             Chunk::Repaired
-        } else if inner.head_of(target, &entry.tenure).await?.map(|head| head.generation)
-            == Some(entry.record.head.generation)
-        {
+        } else if inner.is_named(target, entry.record.head.generation).await? {
             Chunk::Lost
         } else {
             Chunk::Gone

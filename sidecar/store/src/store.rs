@@ -99,16 +99,16 @@ impl Store {
     }
 
     pub async fn head(&self, request: HeadRequest) -> Result<ObjectMeta, StoreError> {
-        self.inner.head(&request).await
+        self.inner.head(&request, None).await
     }
 
     /// Answers when the first bytes are in hand and may go out.
     pub async fn get(&self, request: GetRequest) -> Result<GetOutcome, StoreError> {
-        self.inner.get(request).await
+        self.inner.get(request, None).await
     }
 
     pub async fn delete(&self, request: DeleteRequest) -> Result<DeleteOutcome, StoreError> {
-        self.inner.delete(request).await
+        self.inner.delete(request, None).await
     }
 
     pub async fn list(&self, request: ListRequest) -> Result<ListPage, StoreError> {

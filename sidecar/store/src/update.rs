@@ -9,6 +9,7 @@ use blobstore_sidecar_core::{
     manifest::crc32c,
     precondition::{Access, Conditions, Current, Outcome},
     record::{Attributes, HEAD_BYTES, Head, TAGS_MAX},
+    version::Version,
 };
 use blobstore_sidecar_runtime::{authority::Tenure, tasks};
 use redis::cmd;
@@ -54,13 +55,21 @@ pub struct UpdateRequest {
 impl Store {
     /// Changes what is told about an object; its bytes, its ETag and its generation stay.
     pub async fn update(&self, request: UpdateRequest) -> Result<ObjectMeta, StoreError> {
+        self.change(request, None).await
+    }
+
+    pub(crate) async fn change(
+        &self,
+        request: UpdateRequest,
+        version: Option<Version>,
+    ) -> Result<ObjectMeta, StoreError> {
         if let Change::Tags(tags) = &request.change {
             check_tags(tags)?;
         }
         self.inner.accepting()?;
         // Seen through even if the client leaves: the cache has to learn what happened.
         let inner = Arc::clone(&self.inner);
-        let done = tasks::spawn("update", async move { inner.update(&request).await });
+        let done = tasks::spawn("update", async move { inner.update(&request, version).await });
         done.await.unwrap_or_else(|error| {
             Err(StoreError::new(ErrorKind::Protocol, "the update ended unexpectedly").caused_by(error))
         })
@@ -88,14 +97,18 @@ pub fn check_tags(tags: &[(String, String)]) -> Result<(), StoreError> {
 }
 
 impl Inner {
-    async fn update(self: &Arc<Self>, request: &UpdateRequest) -> Result<ObjectMeta, StoreError> {
+    async fn update(
+        self: &Arc<Self>,
+        request: &UpdateRequest,
+        version: Option<Version>,
+    ) -> Result<ObjectMeta, StoreError> {
         let target = self.target(&request.bucket, &request.name);
         let tenure = self.owned(target.tag.slot())?;
         let mut damage = None;
         for _ in 0..UPDATE_TRIES_MAX {
-            let entry = match self.live_record(&target, &tenure).await {
-                Ok(Some(entry)) => entry,
-                Ok(None) => return Err(self.absent(&target, &tenure).await),
+            let (key, entry) = match self.to_update(&target, &tenure, version).await {
+                Ok((key, Some(entry))) => (key, entry),
+                Ok((_, None)) => return Err(self.absent(&target, &tenure).await),
                 // The object was replaced and its manifest freed between the two reads: read again.
                 Err(error) if error.kind == ErrorKind::Damaged => {
                     damage = Some(error);
@@ -113,7 +126,7 @@ impl Inner {
                 ));
             }
             let (new, headers, attributes) = changed(&entry, &request.change)?;
-            if self.swap_record(&target, &tenure, &entry, &new, &headers).await? {
+            if self.swap_record((&target, &key), &tenure, &entry, (&new, &headers)).await? {
                 return Ok(ObjectMeta::of(&new, Arc::new(attributes)));
             }
         }
@@ -121,14 +134,29 @@ impl Inner {
         Err(damage.unwrap_or_else(busy))
     }
 
-    /// False: the object is another one by now.
-    async fn swap_record(
+    /// The key of the record, and what it holds.
+    async fn to_update(
         &self,
         target: &Target,
         tenure: &Tenure,
+        version: Option<Version>,
+    ) -> Result<(String, Option<Arc<RecordEntry>>), StoreError> {
+        match version {
+            None => Ok((target.record(), self.live_record(target, tenure).await?)),
+            Some(version) => {
+                let (key, entry) = self.version_record(target, tenure, version).await?;
+                Ok((key, Some(entry)))
+            }
+        }
+    }
+
+    /// False: the object is another one by now.
+    async fn swap_record(
+        &self,
+        (target, record): (&Target, &str),
+        tenure: &Tenure,
         entry: &RecordEntry,
-        new: &Head,
-        headers: &[u8],
+        (new, headers): (&Head, &[u8]),
     ) -> Result<bool, StoreError> {
         let (tag, old) = (target.tag, &entry.record.head);
         let mut value = Vec::with_capacity(HEAD_BYTES + headers.len() + entry.record.tail.len());
@@ -136,16 +164,19 @@ impl Inner {
         value.extend_from_slice(headers);
         value.extend_from_slice(&entry.record.tail);
         let staged: Generation = self.new_generation();
-        let (staged, record, expiry) = (key::staged(tag, staged), target.record(), key::expiry(tag));
+        let (staged, expiry) = (key::staged(tag, staged), key::expiry(tag));
         let change = self.changing.begin(&target.cache_key);
         let set = cmd("SET").arg(&staged).arg(&value).arg("EX").arg(STAGED_SECONDS).to_owned();
         let () = self.meta.query("stage a record", &set).await?;
         self.cache.invalidate_record(&target.cache_key);
         let (same, expires) = (old.encode(), new.expires_ms.to_string());
-        let member = expiry_member(target);
+        let member = match *record == target.record() {
+            true => expiry_member(target),
+            false => version_expiry_member(target, old.generation),
+        };
         let args = [same.get(..SAME_BYTES).unwrap_or_default(), expires.as_bytes(), member.as_bytes()];
         let answer: Result<String, StoreError> =
-            self.meta.script(&scripts::UPDATE, &[&staged, &record, &expiry], &args).await;
+            self.meta.script(&scripts::UPDATE, &[&staged, record, &expiry], &args).await;
         self.cache.invalidate_record(&target.cache_key);
         match answer?.as_str() {
             "OK" => {
@@ -193,6 +224,11 @@ fn changed(entry: &RecordEntry, change: &Change) -> Result<(Head, Vec<u8>, Attri
 /// What belongs to the bytes stays with them.
 fn kept(new: &Attributes, old: &Attributes) -> Attributes {
     Attributes { checksum: old.checksum, origin: old.origin.clone(), ..new.clone() }
+}
+
+/// A member of `e:{t}` for a version that is not current.
+pub(crate) fn version_expiry_member(target: &Target, generation: Generation) -> String {
+    format!("{}\0{generation}", expiry_member(target))
 }
 
 /// A member of `e:{t}`.

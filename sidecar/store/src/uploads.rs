@@ -8,7 +8,12 @@ use std::{
     },
 };
 
-use blobstore_sidecar_core::{generation::Generation, key, ledger::Family, partition::PartitionTag};
+use blobstore_sidecar_core::{
+    generation::Generation,
+    key::{self, BucketName, ObjectName},
+    ledger::Family,
+    partition::PartitionTag,
+};
 use redis::cmd;
 use tokio::sync::Notify;
 
@@ -224,10 +229,10 @@ impl Inner {
                 None => Ok(()),
             };
         }
-        let record = key::record(*tag, &entry.bucket, &entry.name);
-        let read = cmd("GETRANGE").arg(record).arg(8).arg(23).to_owned();
-        let current: Vec<u8> = self.meta.query("look before undoing", &read).await?;
-        if current == entry.generation.0 {
+        let (bucket, name) = (BucketName::parse(&*entry.bucket), ObjectName::parse(&*entry.name));
+        if let (Ok(bucket), Ok(name)) = (bucket, name)
+            && self.is_named(&self.target(&bucket, &name), entry.generation).await?
+        {
             return Ok(());
         }
         self.sweep_generation(*tag, entry, Some(state)).await

@@ -10,7 +10,7 @@ use std::time::Instant;
 use blobstore_sidecar_core::generation::Generation;
 use blobstore_sidecar_core::precondition::{Conditions, Current};
 use blobstore_sidecar_core::range::ByteRange;
-use blobstore_sidecar_store::{ErrorKind, GetOutcome, GetRequest, ObjectMeta, StoreError};
+use blobstore_sidecar_store::{ErrorKind, GetOutcome, GetRequest, ObjectMeta, StoreError, Version};
 
 use super::{Inner, evaluated};
 use crate::blobs::Key;
@@ -226,6 +226,7 @@ pub(super) fn meta(info: &Info) -> Result<ObjectMeta, StoreError> {
         size,
         etag: info.etag,
         generation: NONE_YET,
+        version: Version::Null,
         created_ms: now,
         modified_ms: if info.mark.modified_ms == 0 { now } else { info.mark.modified_ms },
         crc64: 0,

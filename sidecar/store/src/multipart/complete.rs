@@ -25,7 +25,7 @@ use super::{
 use crate::{
     CrashPoint, ErrorKind, PutOutcome, PutRequest, StoreError,
     checks::{self, joined},
-    commit::{Body, Committed, PartsCommit, STAGED_SECONDS, committed, record_frames},
+    commit::{Before, Body, Committed, PartsCommit, STAGED_SECONDS, committed},
     context::{Inner, Target},
     engine::{Outgoing, Reply, errors},
     get::damaged,
@@ -54,12 +54,12 @@ impl Inner {
         let upload = request.to.upload;
         let meta = match self.upload_meta(&target, upload).await {
             Err(error) if error.kind == ErrorKind::NoSuchUpload => {
-                return match self.head_of(&target, &tenure).await? {
-                    Some(head) if head.generation == upload.0 => {
+                return match self.head_named(&target, upload.0).await? {
+                    Some(head) => {
                         self.authority.acknowledged(&tenure).await?;
                         Ok(again(&head))
                     }
-                    _ => Err(error),
+                    None => Err(error),
                 };
             }
             meta => meta?,
@@ -173,7 +173,7 @@ impl Upload {
         &mut self,
         upload: UploadId,
         wanted: &Wanted,
-    ) -> Result<(Head, Option<Box<Head>>), StoreError> {
+    ) -> Result<(Head, Box<Before>), StoreError> {
         for attempt in 0.. {
             let assembly = self.assemble(upload, wanted).await?;
             self.inner.crash_at(CrashPoint::PartsChecked)?;
@@ -258,7 +258,7 @@ impl Upload {
             manifest_len,
             expires_ms: self.request.expires_ms,
         };
-        let (head, record) = record_frames(upload.0, &body, &self.headers, Vec::new());
+        let (head, record) = self.record(&body, &[]);
         let (staged, list_key) = (key::staged(tag, upload.0), key::part_list(tag, upload.0));
         let encoded = [encoded];
         let crash = self.inner.crash_at(CrashPoint::PartListWritten);
@@ -390,5 +390,6 @@ fn again(head: &Head) -> PutOutcome {
         crc64: head.crc64,
         checksum: None,
         created: false,
+        version: head.versioned.then(|| head.version()),
     }
 }

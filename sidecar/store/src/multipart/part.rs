@@ -70,7 +70,7 @@ impl Inner {
     ) -> Result<PartInfo, StoreError> {
         let PartCopyRequest { mut part, source } = request;
         let _turn = self.copies.acquire().await.map_err(|_| errors::garbage())?;
-        let source = self.get(source).await.map_err(as_write)?;
+        let source = self.get(source, None).await.map_err(as_write)?;
         part.declared_len = Some(source.range.end - source.range.start);
         self.put_part(part, source.body).await
     }

@@ -20,7 +20,7 @@ use super::{Sums, Upload, small::Done};
 use crate::{
     CrashPoint, ErrorKind, StoreError,
     body::{Intake, Piece, Pulled, crc64_of, split_frames},
-    commit::{Body, Committed, STAGED_SECONDS, committed, record_frames, swept},
+    commit::{Body, Committed, STAGED_SECONDS, committed, swept},
     engine::{LaneLease, Outgoing, Reply, errors},
     scripts,
     sending::Sending,
@@ -140,11 +140,11 @@ impl Upload {
             manifest_len,
             expires_ms: self.request.expires_ms,
         };
-        let (head, record) = record_frames(generation, &body, &self.headers, large.tail.clone());
         let (staged, manifest_key) = (key::staged(tag, generation), key::manifest(tag, generation));
         let manifest = [Bytes::from(manifest)];
-        let payload = u64::from(manifest_len) + head.value_len() as u64;
         for attempt in 0.. {
+            let (head, record) = self.record(&body, &large.tail);
+            let payload = u64::from(manifest_len) + head.value_len() as u64;
             let crash = self.inner.crash_at(CrashPoint::RecordStaged);
             let staged_only = crash.is_err();
             let build = |upload: &Self, out: &mut Outgoing| {

@@ -16,7 +16,8 @@ use crate::{
     ErrorKind, StoreError,
     body::{Piece, crc64_of, split_frames},
     commit::{
-        Body, Commit, Committed, STAGED_SECONDS, committed, evalsha, forgotten, load_scripts, record_frames,
+        Before, Body, Commit, Committed, STAGED_SECONDS, committed, evalsha, forgotten, load_scripts,
+        record_frames,
     },
     engine::{LaneLease, Outgoing, Reply, errors},
     scripts,
@@ -24,7 +25,7 @@ use crate::{
     uploads::JournalEntry,
 };
 
-pub(crate) type Done = (Head, Option<Box<Head>>);
+pub(crate) type Done = (Head, Box<Before>);
 
 impl Upload {
     /// `MULTI; SET staged; commit; EXEC`.
@@ -40,9 +41,9 @@ impl Upload {
             expires_ms: self.request.expires_ms,
         };
         let generation = self.guard.entry.generation;
-        let (head, record) = record_frames(generation, &body, &self.headers, piece.frames);
         let staged = key::staged(self.target.tag, generation);
         for attempt in 0.. {
+            let (head, record) = self.record(&body, &piece.frames);
             let build = |upload: &Self, out: &mut Outgoing| {
                 out.command(&[b"MULTI"]);
                 out.set(&staged, &record, Some(STAGED_SECONDS));
@@ -89,29 +90,29 @@ impl Upload {
         let expires_ms = self.request.expires_ms;
         let body =
             Body { layout, etag, crc64: sums.crc64, tail_crc64, first_crc64, manifest_len, expires_ms };
-        let (head, record) = record_frames(generation, &body, &self.headers, tail);
-        let parts = Parts { manifest: [Bytes::from(manifest.encode())], chunk, record };
+        let parts = Parts { manifest: [Bytes::from(manifest.encode())], chunk, tail };
         self.guard.arm();
-        let done = self.single_tries(&head, &parts).await;
+        let done = self.single_tries(&body, &parts).await;
         drop(permit);
         let (head, old) = done?;
         self.account_single(&head);
         Ok((head, old))
     }
 
-    async fn single_tries(&mut self, head: &Head, parts: &Parts) -> Result<Done, StoreError> {
+    async fn single_tries(&mut self, body: &Body, parts: &Parts) -> Result<Done, StoreError> {
         let tag = self.target.tag;
-        let generation = head.generation;
+        let generation = self.guard.entry.generation;
         let (staged, manifest_key) = (key::staged(tag, generation), key::manifest(tag, generation));
         let chunk_key = key::chunk(tag, generation, 0);
-        let payload = u64::from(head.layout.last) + head.value_len() as u64;
         for attempt in 0.. {
+            let (head, record) = self.record(body, &parts.tail);
+            let payload = u64::from(head.layout.last) + head.value_len() as u64;
             let build = |upload: &Self, out: &mut Outgoing| {
                 upload.reserve_append(out);
                 out.set(&manifest_key, &parts.manifest, None);
                 out.set(&chunk_key, &parts.chunk, None);
-                out.set(&staged, &parts.record, Some(STAGED_SECONDS));
-                upload.commit(head, Some(&upload.guard.entry), Some(head.layout.last)).append(out);
+                out.set(&staged, &record, Some(STAGED_SECONDS));
+                upload.commit(&head, Some(&upload.guard.entry), Some(head.layout.last)).append(out);
             };
             let replies = self.exchange(build, payload).await?;
             for reply in &replies {
@@ -120,13 +121,19 @@ impl Upload {
                 }
             }
             match committed(replies.into_iter().last().unwrap_or(Reply::Nil))? {
-                Committed::Done(old) => return Ok((head.clone(), old)),
+                Committed::Done(old) => return Ok((head, old)),
                 // The journal refused it first: a closed bucket.
                 Committed::Swept => self.reopen().await?,
                 other => self.refused(other, attempt).await?,
             }
         }
         Err(errors::garbage())
+    }
+
+    /// The record as the bucket wants it now.
+    pub(crate) fn record(&self, body: &Body, tail: &[Bytes]) -> (Head, Vec<Bytes>) {
+        let generation = self.guard.entry.generation;
+        record_frames(generation, body, &self.headers, tail.to_vec(), self.bucket.versioning())
     }
 
     /// The chunk and manifest are told once, when they are there for good.
@@ -242,7 +249,7 @@ impl Upload {
 struct Parts {
     manifest: [Bytes; 1],
     chunk: Vec<Bytes>,
-    record: Vec<Bytes>,
+    tail: Vec<Bytes>,
 }
 
 async fn talk(lane: &mut LaneLease, build: impl Fn(&mut Outgoing)) -> Result<Vec<Reply>, StoreError> {

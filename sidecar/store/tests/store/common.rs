@@ -247,6 +247,27 @@ impl Bench {
         read(outcome).await
     }
 
+    /// Waits until nothing is there but the bucket, and the seals of changes to it, which are lifted later.
+    pub(crate) async fn settles_but_for_seals(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut left = Vec::new();
+            for key in self.engine.keys().await.into_iter().filter(|key| !self.empty.contains(key)) {
+                if !key.starts_with("s:") {
+                    left.push(key);
+                    continue;
+                }
+                let fields: Vec<String> = self.engine.query(redis::cmd("HKEYS").arg(&key)).await;
+                left.extend(fields.into_iter().filter(|field| !field.starts_with("x:")));
+            }
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "left behind: {left:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Nothing is held, nothing is on its way.
     pub(crate) async fn is_quiet(&self) {
         let deadline = Instant::now() + PATIENCE;

@@ -1,0 +1,171 @@
+//! Versions on the plain lane: which one a request names, how an answer tells of them, and their listing over all pods.
+
+use std::sync::Arc;
+
+use blobstore_sidecar_core::key::BucketName;
+use blobstore_sidecar_core::precondition::http_date;
+use blobstore_sidecar_store::{
+    DeleteOutcome, ErrorKind, ListVersionsRequest, ObjectMeta, StoreError, Version, VersionMarker,
+};
+use futures::future::try_join_all;
+use http::header::{ALLOW, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED};
+use http::{Method, Uri};
+
+use super::listing::{covered, moved, whole};
+use super::object::set;
+use super::{Exchange, Side};
+use crate::error::ApiError;
+use crate::route;
+use crate::shell::Shell;
+use crate::wire::versions::{Item, VERSIONS_PATH, Versions, VersionsAsk};
+
+/// The version that an answer is about; only in buckets that keep versions.
+pub const HEADER_VERSION: HeaderName = HeaderName::from_static("x-amz-version-id");
+/// `true`: it is a delete marker.
+pub const HEADER_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker");
+/// Selects one version of an object.
+pub const VERSION_PARAMETER: &str = "versionId";
+
+/// GET, HEAD and DELETE of one version are the plain lane's.
+pub fn takes_version(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::DELETE)
+}
+
+/// The version that a request names.
+pub(super) fn asked(uri: &Uri) -> Result<Option<Version>, ApiError> {
+    let query = route::parameters(uri.query().unwrap_or_default())?;
+    let Some((_, text)) = query.iter().find(|(name, _)| name == VERSION_PARAMETER) else { return Ok(None) };
+    let version = Version::parse(text);
+    version.map(Some).ok_or_else(|| ApiError::bad_request("InvalidArgument", "Invalid version id specified"))
+}
+
+/// Tells which version an object is.
+pub(super) async fn describe(out: &mut HeaderMap, shell: &Shell, bucket: &BucketName, meta: &ObjectMeta) {
+    // An id says itself that the bucket keeps versions; `null` only means something where it does.
+    let told = meta.version != Version::Null || shell.store.keeps_versions(bucket).await;
+    tell(out, told.then_some(meta.version));
+}
+
+pub(super) fn tell(out: &mut HeaderMap, version: Option<Version>) {
+    if let Some(version) = version {
+        set(out, HEADER_VERSION, &version.to_string());
+    }
+}
+
+pub(super) fn tell_deleted(out: &mut HeaderMap, outcome: &DeleteOutcome) {
+    tell(out, outcome.version);
+    if outcome.marker {
+        out.insert(HEADER_MARKER, HeaderValue::from_static("true"));
+    }
+}
+
+/// A refusal because of a delete marker tells about it.
+pub(super) fn refuse_marker(mut answer: ApiError, kind: &ErrorKind, marker: &ObjectMeta) -> ApiError {
+    answer = answer.with(HEADER_MARKER, HeaderValue::from_static("true"));
+    if let Ok(id) = HeaderValue::from_str(&marker.version.to_string()) {
+        answer = answer.with(HEADER_VERSION, id);
+    }
+    if *kind == ErrorKind::DeleteMarker {
+        answer = answer.with(ALLOW, HeaderValue::from_static("DELETE"));
+        if let Ok(modified) = HeaderValue::from_str(&http_date(marker.modified_ms)) {
+            answer = answer.with(LAST_MODIFIED, modified);
+        }
+    }
+    answer
+}
+
+/// Versions of everything that this pod serves.
+pub async fn versions_here(shell: &Shell, ask: &VersionsAsk) -> Result<Versions, StoreError> {
+    let before = shell.peering.owners().here;
+    if before.is_empty() {
+        return Ok(Versions::default());
+    }
+    let request = ListVersionsRequest {
+        bucket: BucketName::parse(ask.bucket.clone())?,
+        prefix: ask.prefix.clone(),
+        delimiter: ask.delimiter.clone(),
+        after: ask.after.clone(),
+        after_version: ask.after_version.as_deref().and_then(VersionMarker::parse),
+        max: ask.max,
+    };
+    let page = shell.store.list_versions(request).await?;
+    if shell.peering.owners().here != before {
+        return Err(moved());
+    }
+    let items = page.items.into_iter().map(Item::from).collect();
+    Ok(Versions { partitions: before, items, truncated: page.truncated })
+}
+
+/// One page of a bucket's versions, over all pods.
+pub async fn versions(shell: &Arc<Shell>, request_id: &str, ask: &VersionsAsk) -> Result<Versions, ApiError> {
+    let mut request = http::Request::new(());
+    *request.uri_mut() = format!("/{}", ask.bucket).parse().unwrap_or_default();
+    let (head, ()) = request.into_parts();
+    let exchange = Exchange { shell, side: Side::Inside, head: &head, request_id };
+    let bucket = BucketName::parse(ask.bucket.clone())
+        .map_err(|error| ApiError::bad_request("InvalidBucketName", error.to_string()))?;
+    shell.store.get_bucket(&bucket).await.map_err(|error| exchange.fail(error))?;
+    if ask.max == 0 {
+        return Ok(Versions::default());
+    }
+    whole(&exchange, || pages(shell, ask)).await
+}
+
+async fn pages(shell: &Shell, ask: &VersionsAsk) -> Result<Versions, StoreError> {
+    let owners = shell.peering.owners();
+    let peers = owners.peers.keys().map(|peer| shell.peering.call(peer, VERSIONS_PATH, Some(ask)));
+    let (here, peers) = futures::try_join!(versions_here(shell, ask), try_join_all(peers))?;
+    let pages: Vec<Versions> = std::iter::once(here).chain(peers).collect();
+    covered(&shell.peering, shell.store.options().partitions, pages.iter().map(|page| &page.partitions))?;
+    Ok(merge(pages, ask.max))
+}
+
+/// Pages in order become one in order. Versions of a name are all of one page, and stay as they are. A page that was
+/// cut bounds what may be told: behind its end it may have more.
+fn merge(pages: Vec<Versions>, max: usize) -> Versions {
+    let ends = pages.iter().filter(|page| page.truncated).filter_map(|page| page.items.last());
+    let end = ends.map(|item| item.key().to_owned()).min();
+    let mut truncated = pages.iter().any(|page| page.truncated);
+    let mut items: Vec<Item> = pages.into_iter().flat_map(|page| page.items).collect();
+    items.sort_by(|a, b| a.key().cmp(b.key()));
+    items.dedup_by(|a, b| matches!((a, b), (Item::Prefix(a), Item::Prefix(b)) if a == b));
+    let known = items.len();
+    if let Some(end) = &end {
+        items.retain(|item| item.key() <= end.as_str());
+    }
+    items.truncate(max);
+    truncated |= items.len() < known;
+    Versions { partitions: Vec::new(), items, truncated }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(items: &[(&str, &str)], truncated: bool) -> Versions {
+        let item = |(name, version): &(&str, &str)| match *version {
+            "" => Item::Prefix((*name).to_owned()),
+            version => Item::of(name, version),
+        };
+        Versions { partitions: Vec::new(), items: items.iter().map(item).collect(), truncated }
+    }
+
+    fn check(pages: Vec<Versions>, max: usize, want: (Versions, bool)) {
+        let merged = merge(pages, max);
+        assert_eq!((merged.items, merged.truncated), (want.0.items, want.1));
+    }
+
+    #[test]
+    fn versions_of_a_name_stay_in_their_order_and_nothing_is_told_behind_a_cut() {
+        let one = page(&[("a", "9"), ("a", "3"), ("p/", ""), ("z", "1")], false);
+        let two = page(&[("b", "2"), ("b", "7"), ("p/", "")], true);
+        let both = [("a", "9"), ("a", "3"), ("b", "2"), ("b", "7"), ("p/", "")];
+        check(vec![one.clone(), two.clone()], 10, (page(&both, true), true));
+        check(vec![two, one], 3, (page(&both[..3], true), true));
+        check(
+            vec![page(&[("a", "1")], false), page(&[("b", "1")], false)],
+            2,
+            (page(&[("a", "1"), ("b", "1")], false), false),
+        );
+    }
+}
