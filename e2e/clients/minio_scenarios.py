@@ -17,7 +17,7 @@ EXTENSIONS = {
     "test_presigned_get_object_range",
 }
 # What S3.md says is not there yet.
-NOT_THERE = ("version", "set_bucket_policy")
+NOT_THERE = ("set_bucket_policy",)
 
 
 def sources():

@@ -5,7 +5,7 @@ set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${BLOBSTORE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/blobstore-e2e}/clients
 clients=("$@")
-[ ${#clients[@]} -gt 0 ] || clients=(boto3 buckets protocol awscli rclone s3cmd s5cmd minio restic)
+[ ${#clients[@]} -gt 0 ] || clients=(boto3 buckets versions protocol awscli rclone s3cmd s5cmd minio restic)
 
 die() { printf 'clients: %s\n' "$*" >&2; exit 1; }
 

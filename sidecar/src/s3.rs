@@ -38,6 +38,7 @@ mod tagging;
 mod translate;
 mod upload;
 mod uploads;
+mod versions;
 
 /// A signed chunk is held whole until its signature is verified: the bound of what one upload may hold so.
 const SIGNED_CHUNK_BYTES_MAX: usize = 1 << 20;

@@ -9,7 +9,7 @@ use blobstore_sidecar_core::precondition::Conditions;
 use blobstore_sidecar_runtime::authority::Owner;
 use blobstore_sidecar_store::{
     Change, CompleteUpload, CreateUpload, ErrorKind, ListPartsRequest, PartRef, PutOutcome, StoreError,
-    UpdateRequest, UploadId, UploadRef,
+    UpdateRequest, UploadId, UploadRef, Version, Versioning,
 };
 use http::StatusCode;
 
@@ -93,18 +93,28 @@ async fn ask_here(shell: &Arc<Shell>, ask: &Ask) -> Result<Told, StoreError> {
             store.set_document(&BucketName::parse(bucket.clone())?, name, text.as_deref()).await?;
             Told::Done
         }
-        Ask::SetTags { place, tags } => {
-            let (bucket, name) = place.parse()?;
-            let (conditions, change) = (Conditions::default(), Change::Tags(tags.clone()));
-            store.update(UpdateRequest { bucket, name, conditions, change }).await?;
+        Ask::SetVersioning { bucket, keeps } => {
+            let keeps = Versioning::parse(keeps).ok_or_else(unreadable)?;
+            store.set_versioning(&BucketName::parse(bucket.clone())?, keeps).await?;
             Told::Done
         }
-        Ask::ObjectParts { place, after, max } => {
+        Ask::SetTags { place, version, tags } => {
+            let (bucket, name) = place.parse()?;
+            let (conditions, change) = (Conditions::default(), Change::Tags(tags.clone()));
+            let request = UpdateRequest { bucket, name, conditions, change };
+            let tagged = match version_of(version.as_deref())? {
+                Some(version) => store.update_version(request, version).await?,
+                None => store.update(request).await?,
+            };
+            Told::Tagged { version: tagged.version.to_string() }
+        }
+        Ask::ObjectParts { place, version, after, max } => {
+            let version = version_of(version.as_deref())?;
             let (bucket, name) = place.parse()?;
             // What comes from an origin comes whole.
             let parts = match shell.origins.covers(&bucket, &name) {
                 true => ObjectParts::default(),
-                false => store.parts_of(&bucket, &name, *after, *max).await?.into(),
+                false => store.parts_of((&bucket, &name, version), *after, *max).await?.into(),
             };
             Told::ObjectParts(parts)
         }
@@ -125,13 +135,13 @@ impl Ask {
             | Self::SetTags { place, .. }
             | Self::ObjectParts { place, .. }
             | Self::AbortUpload { place, .. } => Some(place),
-            Self::SetDocument { .. } => None,
+            Self::SetDocument { .. } | Self::SetVersioning { .. } => None,
         }
     }
 
     fn bucket(&self) -> &str {
         match self {
-            Self::SetDocument { bucket, .. } => bucket,
+            Self::SetDocument { bucket, .. } | Self::SetVersioning { bucket, .. } => bucket,
             other => other.place().map_or("", |place| &place.bucket),
         }
     }
@@ -146,6 +156,10 @@ fn slot(shell: &Shell, ask: &Ask) -> Result<u16, StoreError> {
         }
         None => Ok(shell.store.home_slot_of(&BucketName::parse(ask.bucket())?)),
     }
+}
+
+fn version_of(text: Option<&str>) -> Result<Option<Version>, StoreError> {
+    text.map(|text| Version::parse(text).ok_or_else(unreadable)).transpose()
 }
 
 fn unreadable() -> StoreError {
@@ -191,6 +205,7 @@ pub(super) fn stored(outcome: &PutOutcome) -> Stored {
         size: outcome.size,
         crc64: outcome.crc64,
         checksum: outcome.checksum.as_ref().map(Checksum::encode),
+        version: outcome.version.map(|version| version.to_string()),
     }
 }
 

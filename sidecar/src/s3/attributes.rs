@@ -33,11 +33,14 @@ pub(super) async fn get(
     if asked.is_empty() || asked.iter().any(|name| !KNOWN.contains(name)) {
         return Err(s3_error!(InvalidArgument, "Invalid attribute name specified."));
     }
-    let found = call.find(Method::HEAD, &input.bucket, &input.key, HeaderMap::new()).await?;
+    let found = call
+        .find(Method::HEAD, &input.bucket, &input.key, input.version_id.as_deref(), HeaderMap::new())
+        .await?;
     let headers = found.headers();
     let text = |name: &http::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let wanted = |name: &str| asked.contains(&name);
     let mut output = GetObjectAttributesOutput {
+        version_id: super::versions::version_of(headers),
         last_modified: text(&LAST_MODIFIED).and_then(modified),
         ..GetObjectAttributesOutput::default()
     };
@@ -69,7 +72,7 @@ async fn parts(
     let max = input.max_parts.and_then(|max| usize::try_from(max).ok()).unwrap_or(PARTS_MAX).min(PARTS_MAX);
     let after = input.part_number_marker.map(|marker| marker.to_string()).unwrap_or_default();
     let after = after.parse::<u16>().unwrap_or_default();
-    let found = call.object_parts(&input.bucket, &input.key, after, max).await?;
+    let found = call.object_parts(&input.bucket, &input.key, input.version_id.as_deref(), after, max).await?;
     if found.count == 0 {
         return Ok(None);
     }

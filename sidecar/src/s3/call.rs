@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use blobstore_sidecar_s3::actions;
-use blobstore_sidecar_s3::names::path_of;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 
 use super::access::{self, Asked};
-use super::{Context, error};
+use super::{Context, error, versions};
 use crate::auth::{Right, Target};
 use crate::body::{Body, RequestBody};
 use crate::error::ApiError;
@@ -51,15 +50,16 @@ impl<'a> Call<'a> {
         access::permit(self.shell, self.who.as_deref(), asked).await
     }
 
-    /// A read of one object.
+    /// A read of one object, or of one version of it.
     pub(super) async fn find(
         &self,
         method: Method,
         bucket: &str,
         key: &str,
+        version: Option<&str>,
         headers: HeaderMap,
     ) -> S3Result<Response<Body>> {
-        match self.ask(method, &path_of(bucket, key), headers, None).await {
+        match self.ask(method, &versions::path(bucket, key, version)?, headers, None).await {
             Err(error) => Err(self.hidden(error, bucket).await),
             found => found,
         }

@@ -11,9 +11,9 @@ use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, 
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::call::{Call, Operation, object_name};
-use super::error;
 use super::listing::timestamp;
 use super::object::{description, pass, refuse_unsupported};
+use super::versions::{source_refused, version_of};
 use crate::auth::Right;
 use crate::lane::{Copied, CopyAsk, HEADER_TAGS, copy};
 
@@ -36,6 +36,7 @@ pub(super) async fn source(
         return Err(s3_error!(NotImplemented, "Access points are not implemented"));
     };
     object_name(key)?;
+    super::versions::checked(version_id.as_deref())?;
     let version = version_id.is_some();
     call.allow(&Operation { name: "GetObject", right: Right::Read, bucket, key, version }).await?;
     Ok((bucket.to_string(), key.to_string(), version_id.as_ref().map(ToString::to_string)))
@@ -85,7 +86,7 @@ pub(super) async fn object(
     let (bucket, key, version) = source(&call, &input.copy_source).await?;
     let replace = replaces(&headers, "x-amz-metadata-directive")?;
     let changes = CHANGES.iter().any(|name| headers.contains_key(*name));
-    if bucket == input.bucket && key == input.key && !replace && !changes {
+    if bucket == input.bucket && key == input.key && version.is_none() && !replace && !changes {
         return Err(s3_error!(
             InvalidRequest,
             "This copy request is illegal because it is trying to copy an object to itself without changing the \
@@ -109,8 +110,13 @@ pub(super) async fn object(
         write,
         described: if replace { Some(description(&headers)?) } else { None },
     };
-    let copied = copy(call.shell, &call.request_id, ask).await.map_err(error::from_api)?;
+    let copied = copy(call.shell, &call.request_id, ask).await.map_err(source_refused)?;
     let (e_tag, last_modified) = result(&copied);
     let result = CopyObjectResult { e_tag, last_modified, ..Default::default() };
-    Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..Default::default() }))
+    Ok(S3Response::new(CopyObjectOutput {
+        copy_object_result: Some(result),
+        copy_source_version_id: version_of(&copied.source),
+        version_id: version_of(copied.response.headers()),
+        ..Default::default()
+    }))
 }

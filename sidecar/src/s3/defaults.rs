@@ -57,8 +57,8 @@ pub(super) async fn object_acl(
     call: Call<'_>,
     request: S3Request<GetObjectAclInput>,
 ) -> S3Result<S3Response<GetObjectAclOutput>> {
-    let GetObjectAclInput { bucket, key, .. } = request.input;
-    call.find(Method::HEAD, &bucket, &key, HeaderMap::new()).await?;
+    let GetObjectAclInput { bucket, key, version_id, .. } = request.input;
+    call.find(Method::HEAD, &bucket, &key, version_id.as_deref(), HeaderMap::new()).await?;
     Ok(S3Response::new(GetObjectAclOutput {
         grants: Some(full_control()),
         owner: Some(owner(None)),

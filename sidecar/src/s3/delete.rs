@@ -1,16 +1,17 @@
 //! Deletes over S3: one object, or many with an answer each.
 
-use blobstore_sidecar_s3::names::path_of;
 use futures::StreamExt as _;
 use http::header::IF_MATCH;
 use http::{HeaderMap, Method, StatusCode};
 use s3s::dto::{
-    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag,
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
+    ObjectIdentifier,
 };
-use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::call::{Call, Operation, object_name};
 use super::object::pass;
+use super::versions;
 use crate::auth::Right;
 
 /// Deletions of one DeleteObjects at once: enough to hide a round trip, few enough for a busy pod.
@@ -26,8 +27,11 @@ pub(super) async fn one(
     object_name(&input.key)?;
     let mut asked = HeaderMap::new();
     pass(&headers, &mut asked, &[IF_MATCH]);
-    call.ask(Method::DELETE, &path_of(&input.bucket, &input.key), asked, None).await?;
-    Ok(S3Response::with_status(DeleteObjectOutput::default(), StatusCode::NO_CONTENT))
+    let path = versions::path(&input.bucket, &input.key, input.version_id.as_deref())?;
+    let gone = call.ask(Method::DELETE, &path, asked, None).await?;
+    let mut response = S3Response::with_status(DeleteObjectOutput::default(), StatusCode::NO_CONTENT);
+    versions::pass(gone.headers(), &mut response.headers);
+    Ok(response)
 }
 
 pub(super) async fn many(
@@ -40,25 +44,25 @@ pub(super) async fn many(
     }
     call.bucket_exists(&bucket).await?;
     let (call, bucket) = (&call, &bucket);
-    let outcomes: Vec<(String, Result<(), S3Error>)> = futures::stream::iter(delete.objects)
+    let outcomes: Vec<(ObjectIdentifier, S3Result<HeaderMap>)> = futures::stream::iter(delete.objects)
         .map(|object| async move {
-            let outcome = delete_one(call, bucket, &object.key, object.e_tag.as_ref()).await;
-            (object.key, outcome)
+            let outcome = delete_one(call, bucket, &object).await;
+            (object, outcome)
         })
         .buffered(DELETES_CONCURRENT_MAX)
         .collect()
         .await;
     let quiet = delete.quiet.unwrap_or_default();
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
-    for (key, outcome) in outcomes {
+    for (object, outcome) in outcomes {
         match outcome {
-            Ok(()) if quiet => {}
-            Ok(()) => deleted.push(DeletedObject { key: Some(key), ..Default::default() }),
+            Ok(_) if quiet => {}
+            Ok(told) => deleted.push(shown(object, &told)),
             Err(error) => errors.push(s3s::dto::Error {
-                key: Some(key),
+                key: Some(object.key),
                 code: Some(error.code().as_str().to_owned()),
                 message: error.message().map(str::to_owned),
-                version_id: None,
+                version_id: object.version_id,
             }),
         }
     }
@@ -69,13 +73,27 @@ pub(super) async fn many(
     }))
 }
 
-async fn delete_one(call: &Call<'_>, bucket: &str, key: &str, etag: Option<&ETag>) -> S3Result<()> {
+/// A deletion, by what the plain lane told of it.
+fn shown(object: ObjectIdentifier, told: &HeaderMap) -> DeletedObject {
+    let marker = versions::is_marker(told);
+    DeletedObject {
+        delete_marker: marker.then_some(true),
+        delete_marker_version_id: versions::version_of(told).filter(|_| marker),
+        key: Some(object.key),
+        version_id: object.version_id,
+    }
+}
+
+async fn delete_one(call: &Call<'_>, bucket: &str, object: &ObjectIdentifier) -> S3Result<HeaderMap> {
+    let (key, id) = (object.key.as_str(), object.version_id.as_deref());
     object_name(key)?;
-    let deed = Operation { name: "DeleteObject", right: Right::Delete, bucket, key, version: false };
+    let version = id.is_some();
+    let deed = Operation { name: "DeleteObject", right: Right::Delete, bucket, key, version };
     call.allow(&deed).await?;
     let mut asked = HeaderMap::new();
-    if let Some(value) = etag.and_then(|etag| etag.to_http_header().ok()) {
+    if let Some(value) = object.e_tag.as_ref().and_then(|etag| etag.to_http_header().ok()) {
         asked.insert(IF_MATCH, value);
     }
-    call.ask(Method::DELETE, &path_of(bucket, key), asked, None).await.map(drop)
+    let gone = call.ask(Method::DELETE, &versions::path(bucket, key, id)?, asked, None).await?;
+    Ok(gone.into_parts().0.headers)
 }

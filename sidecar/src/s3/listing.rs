@@ -40,7 +40,7 @@ pub(super) fn is_url(encoding: Option<&EncodingType>) -> S3Result<bool> {
     }
 }
 
-fn keys_max(asked: Option<i32>) -> usize {
+pub(super) fn keys_max(asked: Option<i32>) -> usize {
     asked.and_then(|count| usize::try_from(count).ok()).unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX)
 }
 

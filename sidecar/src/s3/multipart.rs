@@ -148,10 +148,15 @@ pub(super) async fn copy_part(
         write,
         described: Some(HeaderMap::new()),
     };
-    let copied = lane::copy(call.shell, &call.request_id, ask).await.map_err(error::from_api)?;
+    let copied =
+        lane::copy(call.shell, &call.request_id, ask).await.map_err(super::versions::source_refused)?;
     let (e_tag, last_modified) = copy::result(&copied);
     let result = CopyPartResult { e_tag, last_modified, ..Default::default() };
-    Ok(S3Response::new(UploadPartCopyOutput { copy_part_result: Some(result), ..Default::default() }))
+    Ok(S3Response::new(UploadPartCopyOutput {
+        copy_part_result: Some(result),
+        copy_source_version_id: super::versions::version_of(&copied.source),
+        ..Default::default()
+    }))
 }
 
 /// `bytes=first-last`, and nothing else.
@@ -222,6 +227,7 @@ pub(super) async fn complete(
         bucket: Some(input.bucket),
         key: Some(input.key),
         e_tag: s3s::dto::ETag::parse_http_header(format!("\"{}\"", stored.etag).as_bytes()).ok(),
+        version_id: stored.version,
         ..Default::default()
     };
     let sum = stored.checksum.as_deref().and_then(sums::Checksum::decode);

@@ -17,8 +17,8 @@ use s3s::{S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 use super::call::{Call, Operation, object_name};
 use super::multipart::algorithm_of;
 use super::partial::{self, Slice};
-use super::tagging;
 use super::{error, upload};
+use super::{tagging, versions};
 use crate::auth::Right;
 use crate::body::Body;
 use crate::lane::{HEADER_CHECKSUM, HEADER_CRC64, HEADER_ETAG, HEADER_TAGS};
@@ -224,6 +224,7 @@ impl Upload<'_> {
             Err(refused) => return Err(proof.refusal().unwrap_or_else(|| error::from_api(refused))),
         };
         let mut response = S3Response::new(PutObjectOutput { e_tag: etag(&stored), ..Default::default() });
+        versions::pass(stored.headers(), &mut response.headers);
         let sum =
             proof.sum().or_else(|| kept_sum(stored.headers()).map(|(algorithm, sum, _)| (algorithm, sum)));
         describe_sum(&mut response.headers, sum, Some(ChecksumType::FULL_OBJECT));
@@ -341,10 +342,11 @@ pub(super) async fn head(
 ) -> S3Result<S3Response<HeadObjectOutput>> {
     let S3Request { input, headers, .. } = request;
     object_name(&input.key)?;
-    let slice = call.slice(&input.bucket, &input.key, input.part_number, &headers).await?;
+    let version = input.version_id.as_deref();
+    let slice = call.slice(&input.bucket, &input.key, version, input.part_number, &headers).await?;
     let mut asked = HeaderMap::new();
     pass(&headers, &mut asked, READ);
-    let found = call.find(Method::HEAD, &input.bucket, &input.key, asked).await?;
+    let found = call.find(Method::HEAD, &input.bucket, &input.key, version, asked).await?;
     let mut response = S3Response::new(HeadObjectOutput::default());
     let sums = input.checksum_mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case("enabled"));
     let length = found.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -372,8 +374,9 @@ async fn read(
     input: &GetObjectInput,
     headers: &HeaderMap,
 ) -> S3Result<(Response<Body>, Option<Slice>)> {
+    let version = input.version_id.as_deref();
     for _ in 0..partial::PART_TRIES_MAX {
-        let slice = call.slice(&input.bucket, &input.key, input.part_number, headers).await?;
+        let slice = call.slice(&input.bucket, &input.key, version, input.part_number, headers).await?;
         let mut asked = HeaderMap::new();
         pass(headers, &mut asked, READ);
         if let Some(range) = slice.as_ref().and_then(Slice::header) {
@@ -381,7 +384,7 @@ async fn read(
         }
         // A part without bytes is looked at only: no range names it.
         let method = if slice.as_ref().is_some_and(Slice::is_empty) { Method::HEAD } else { Method::GET };
-        let mut found = call.find(method, &input.bucket, &input.key, asked).await?;
+        let mut found = call.find(method, &input.bucket, &input.key, version, asked).await?;
         if let Some(slice) = &slice {
             if !slice.is_of(found.headers()) {
                 continue;

@@ -10,6 +10,7 @@ use s3s::{S3Error, S3Result, s3_error};
 use super::call::Call;
 use super::error::custom;
 use super::multipart::part_number;
+use super::versions;
 use crate::wire::ask::{Ask, ObjectParts, Place, Told};
 
 const PARTS_COUNT: HeaderName = HeaderName::from_static("x-amz-mp-parts-count");
@@ -32,11 +33,12 @@ impl Call<'_> {
         &self,
         bucket: &str,
         key: &str,
+        version: Option<&str>,
         after: u16,
         max: usize,
     ) -> S3Result<ObjectParts> {
-        let place = Place::new(bucket, key);
-        match self.owner(Ask::ObjectParts { place, after, max }).await {
+        let (place, version) = (Place::new(bucket, key), versions::checked(version)?);
+        match self.owner(Ask::ObjectParts { place, version, after, max }).await {
             Ok(Told::ObjectParts(parts)) => Ok(parts),
             Ok(_) => Err(s3_error!(InternalError)),
             Err(error) => Err(self.hidden(error, bucket).await),
@@ -48,6 +50,7 @@ impl Call<'_> {
         &self,
         bucket: &str,
         key: &str,
+        version: Option<&str>,
         number: Option<i32>,
         headers: &HeaderMap,
     ) -> S3Result<Option<Slice>> {
@@ -57,7 +60,7 @@ impl Call<'_> {
             let message = "Cannot specify both Range header and partNumber query parameter";
             return Err(s3_error!(InvalidRequest, "{message}"));
         }
-        let found = self.object_parts(bucket, key, number.saturating_sub(1), 1).await?;
+        let found = self.object_parts(bucket, key, version, number.saturating_sub(1), 1).await?;
         slice_of(found, number).map(Some)
     }
 }

@@ -6,9 +6,10 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::call::{Call, object_name};
 use super::error::{self, custom};
+use super::versions;
 use crate::lane::HEADER_TAGS;
 use crate::route;
-use crate::wire::ask::{Ask, Place};
+use crate::wire::ask::{Ask, Place, Told};
 
 /// S3's own limits.
 const TAGS_COUNT_MAX: usize = 10;
@@ -65,21 +66,28 @@ pub(super) async fn get(
 ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
     let input = request.input;
     object_name(&input.key)?;
-    let found = call.find(Method::HEAD, &input.bucket, &input.key, HeaderMap::new()).await?;
+    let found = call
+        .find(Method::HEAD, &input.bucket, &input.key, input.version_id.as_deref(), HeaderMap::new())
+        .await?;
     let text = found.headers().get(HEADER_TAGS).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let tags = route::parameters(text).map_err(error::from_api)?;
     let tag_set = tags.into_iter().map(|(key, value)| Tag { key: Some(key), value: Some(value) }).collect();
-    Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: None }))
+    let version_id = versions::version_of(found.headers());
+    Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id }))
 }
 
 pub(super) async fn set<T: Default>(
     call: Call<'_>,
-    bucket: &str,
-    key: &str,
+    (bucket, key, version): (&str, &str, Option<&str>),
     tags: Vec<(String, String)>,
 ) -> S3Result<S3Response<T>> {
     object_name(key)?;
     check(&tags)?;
-    call.owner(Ask::SetTags { place: Place::new(bucket, key), tags }).await?;
-    Ok(S3Response::new(T::default()))
+    let version = versions::checked(version)?;
+    let told = call.owner(Ask::SetTags { place: Place::new(bucket, key), version, tags }).await?;
+    let mut response = S3Response::new(T::default());
+    if let Told::Tagged { version } = told {
+        versions::tell(&call, bucket, &version, &mut response.headers).await;
+    }
+    Ok(response)
 }

@@ -9,7 +9,7 @@ use s3s::{S3, S3Request, S3Response, S3Result};
 use super::call::Call;
 use super::{
     attributes, bucket, copy, defaults, delete, documents, listing, multipart, object, openness, tagging,
-    uploads,
+    uploads, versions,
 };
 use crate::shell::Shell;
 
@@ -203,14 +203,15 @@ impl S3 for Translator {
     ) -> Answer<PutObjectTaggingOutput> {
         let call = Call::of(&self.0, &req);
         let tags = tagging::pairs(&req.input.tagging.tag_set);
-        tagging::set(call, &req.input.bucket, &req.input.key, tags).await
+        tagging::set(call, (&req.input.bucket, &req.input.key, req.input.version_id.as_deref()), tags).await
     }
     async fn delete_object_tagging(
         &self,
         req: S3Request<DeleteObjectTaggingInput>,
     ) -> Answer<DeleteObjectTaggingOutput> {
         let call = Call::of(&self.0, &req);
-        tagging::set(call, &req.input.bucket, &req.input.key, Vec::new()).await
+        tagging::set(call, (&req.input.bucket, &req.input.key, req.input.version_id.as_deref()), Vec::new())
+            .await
     }
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
         let call = Call::of(&self.0, &req);
@@ -343,7 +344,21 @@ impl S3 for Translator {
         req: S3Request<GetBucketVersioningInput>,
     ) -> Answer<GetBucketVersioningOutput> {
         let call = Call::of(&self.0, &req);
-        defaults::empty(call, &req.input.bucket).await
+        versions::get_state(call, req).await
+    }
+    async fn put_bucket_versioning(
+        &self,
+        req: S3Request<PutBucketVersioningInput>,
+    ) -> Answer<PutBucketVersioningOutput> {
+        let call = Call::of(&self.0, &req);
+        versions::put_state(call, req).await
+    }
+    async fn list_object_versions(
+        &self,
+        req: S3Request<ListObjectVersionsInput>,
+    ) -> Answer<ListObjectVersionsOutput> {
+        let call = Call::of(&self.0, &req);
+        versions::list(call, req).await
     }
     async fn get_bucket_request_payment(
         &self,

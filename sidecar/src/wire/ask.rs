@@ -46,13 +46,20 @@ pub enum Ask {
         name: String,
         text: Option<String>,
     },
+    /// What the bucket keeps of objects: `Enabled` or `Suspended`.
+    SetVersioning {
+        bucket: String,
+        keeps: String,
+    },
     SetTags {
         place: Place,
+        version: Option<String>,
         tags: Vec<(String, String)>,
     },
     /// The parts that an object was uploaded in.
     ObjectParts {
         place: Place,
+        version: Option<String>,
         after: u16,
         max: usize,
     },
@@ -66,6 +73,7 @@ pub enum Told {
     Parts { upload: Upload, parts: Vec<Part>, next: Option<u16> },
     Stored(Stored),
     ObjectParts(ObjectParts),
+    Tagged { version: String },
     Done,
 }
 
@@ -166,6 +174,7 @@ pub struct Stored {
     pub size: u64,
     pub crc64: u64,
     pub checksum: Option<String>,
+    pub version: Option<String>,
 }
 
 /// `POST /v1/uploads`: open uploads of the partitions that the asked pod serves.

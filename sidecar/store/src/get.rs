@@ -99,7 +99,7 @@ impl Inner {
         Err(damage.unwrap_or_else(errors::garbage))
     }
 
-    async fn wanted(
+    pub(crate) async fn wanted(
         &self,
         target: &Target,
         tenure: &Tenure,

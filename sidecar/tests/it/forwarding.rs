@@ -26,6 +26,8 @@ use crate::engine::Engine;
 use crate::http::{Client, Connection};
 use crate::process::{assert_status, metric_in, pattern, wait_for};
 
+mod versions;
+
 const PARTITIONS: u32 = 16;
 const PEER_TOKEN: &str = "peer-secret";
 const HALF: u16 = 8_192;

@@ -30,3 +30,5 @@ mod protocol;
 mod s3;
 #[cfg(test)]
 mod signer;
+#[cfg(test)]
+mod versions;

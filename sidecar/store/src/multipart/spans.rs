@@ -3,6 +3,7 @@
 use blobstore_sidecar_core::{
     etag::ETag,
     key::{BucketName, ObjectName},
+    version::Version,
 };
 
 use crate::{Store, StoreError, context::Inner};
@@ -33,26 +34,24 @@ impl Store {
     /// At most `max` parts with numbers above `after`.
     pub async fn parts_of(
         &self,
-        bucket: &BucketName,
-        name: &ObjectName,
+        object: (&BucketName, &ObjectName, Option<Version>),
         after: u16,
         max: usize,
     ) -> Result<ObjectParts, StoreError> {
-        self.inner.parts_of(bucket, name, after, max).await
+        self.inner.parts_of(object, after, max).await
     }
 }
 
 impl Inner {
     async fn parts_of(
         &self,
-        bucket: &BucketName,
-        name: &ObjectName,
+        (bucket, name, version): (&BucketName, &ObjectName, Option<Version>),
         after: u16,
         max: usize,
     ) -> Result<ObjectParts, StoreError> {
         let target = self.target(bucket, name);
         let tenure = self.owned(target.tag.slot())?;
-        let Some(entry) = self.live_record(&target, &tenure).await? else {
+        let Some(entry) = self.wanted(&target, &tenure, version).await? else {
             return Err(self.absent(&target, &tenure).await);
         };
         self.may_answer(&target, &tenure).await?;

@@ -1,0 +1,62 @@
+//! Versions in a store of two shards.
+
+use super::{blocking, pair, stop};
+use crate::process::{assert_status, pattern};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_are_kept_whichever_sidecar_is_asked() {
+    let (lower, upper) = pair();
+    let clients = [lower.client.clone(), upper.client.clone()];
+    blocking(move || {
+        let s3 = [("x-amz-acl", "private")];
+        assert_status(&clients[0].send("PUT", "/both-versions", &s3, b""), 200, "a bucket");
+        for index in 0..16 {
+            let path = format!("/both-versions/{index}");
+            assert_status(&clients[index % 2].send("PUT", &path, &s3, b"before"), 200, &path);
+        }
+        let enabled = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        assert_status(&clients[1].send("PUT", "/both-versions?versioning", &s3, enabled), 200, "enabled");
+        // At once and on both: what was known of the bucket before holds no more.
+        for index in 0..16 {
+            let (path, body) = (format!("/both-versions/{index}"), pattern(index * 40_000, index as u64));
+            let stored = clients[(index + 1) % 2].send("PUT", &path, &s3, &body);
+            let version = stored.header("x-amz-version-id").expect("a version").to_owned();
+            for client in &clients {
+                let old = client.send("GET", &format!("{path}?versionId=null"), &s3, b"");
+                assert_eq!((old.status, old.body.as_slice()), (200, &b"before"[..]), "{path}");
+                let new = client.send("GET", &format!("{path}?versionId={version}"), &s3, b"");
+                assert!(new.status == 200 && new.body == body, "{path}: other bytes");
+            }
+            let gone = clients[index % 2].send("DELETE", &path, &s3, b"");
+            assert_eq!(gone.header("x-amz-delete-marker"), Some("true"), "{path}");
+            let hidden = clients[(index + 1) % 2].send("GET", &path, &s3, b"");
+            assert_eq!((hidden.status, hidden.header("x-amz-delete-marker")), (404, Some("true")), "{path}");
+        }
+        // Pages over both pods, emptied as clients do it.
+        let (mut keys, mut after) = (Vec::new(), String::new());
+        loop {
+            let page =
+                clients[0].send("GET", &format!("/both-versions?versions&max-keys=7{after}"), &s3, b"");
+            assert_status(&page, 200, "a page");
+            let text = page.text();
+            let of = |text: &str, tag: &str| -> Vec<String> {
+                let parts = text.split(&format!("<{tag}>")).skip(1);
+                parts.filter_map(|part| Some(part.split_once('<')?.0.to_owned())).collect()
+            };
+            for (key, id) in of(&text, "Key").into_iter().zip(of(&text, "VersionId")) {
+                let path = format!("/both-versions/{key}?versionId={id}");
+                assert_status(&clients[1].send("DELETE", &path, &s3, b""), 204, &path);
+                keys.push(key);
+            }
+            let (Some(key), id) = (of(&text, "NextKeyMarker").pop(), of(&text, "NextVersionIdMarker").pop())
+            else {
+                break;
+            };
+            after = format!("&key-marker={key}&version-id-marker={}", id.unwrap_or_default());
+        }
+        assert_eq!(keys.len(), 48, "{keys:?}");
+        assert_status(&clients[0].send("DELETE", "/both-versions", &s3, b""), 204, "empty on both");
+    })
+    .await;
+    stop([lower, upper]).await;
+}
