@@ -40,7 +40,8 @@ async fn versions_are_kept_whichever_sidecar_is_asked() {
             assert_status(&page, 200, "a page");
             let text = page.text();
             let of = |text: &str, tag: &str| -> Vec<String> {
-                let parts = text.split(&format!("<{tag}>")).skip(1);
+                let open = format!("<{tag}>");
+                let parts = text.split(open.as_str()).skip(1);
                 parts.filter_map(|part| Some(part.split_once('<')?.0.to_owned())).collect()
             };
             for (key, id) in of(&text, "Key").into_iter().zip(of(&text, "VersionId")) {
