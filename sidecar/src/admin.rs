@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blobstore_sidecar_api::action::ActionRequest;
+use blobstore_sidecar_runtime::memory;
 use blobstore_sidecar_runtime::metrics::registry;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -21,6 +22,7 @@ use crate::body::Body;
 use crate::control::Control;
 use crate::error::{ApiError, Notation};
 use crate::io::Busy;
+use crate::metrics::HEAP_HANDED_OUT;
 use crate::route::parameters;
 use crate::server::Service;
 use crate::shell::Shell;
@@ -129,6 +131,7 @@ impl AdminPort {
 }
 
 fn metrics() -> Result<Response<Body>, ApiError> {
+    HEAP_HANDED_OUT.inc_by(memory::heap_handed_out().saturating_sub(HEAP_HANDED_OUT.get()));
     let rendered = prometheus::TextEncoder::new().encode_to_string(&registry().gather());
     rendered.map(text).map_err(|error| ApiError::internal(format!("render the metrics: {error}")))
 }

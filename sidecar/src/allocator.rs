@@ -27,3 +27,20 @@ pub fn configure() {
         tracing::warn!(%error, "start jemalloc background threads");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use blobstore_sidecar_runtime::memory::heap_handed_out;
+
+    #[test]
+    fn what_the_heap_hands_out_is_counted_freed_or_not() {
+        const LARGE: u64 = 64 << 20;
+        let before = heap_handed_out();
+        drop(std::hint::black_box(vec![1_u8; LARGE as usize]));
+        let small: Vec<Box<[u8; 1024]>> = (0..10_000).map(|_| Box::new([1; 1024])).collect();
+        drop(std::hint::black_box(small));
+        let grown = heap_handed_out() - before;
+        // Other tests of this program allocate meanwhile.
+        assert!(grown >= LARGE + (9 << 20), "{grown} bytes");
+    }
+}

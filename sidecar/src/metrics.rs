@@ -55,6 +55,13 @@ pub static FORWARDED: LazyLock<IntCounterVec> = LazyLock::new(|| {
 pub static PANICS: LazyLock<IntCounter> = LazyLock::new(|| {
     counter("blobstore_sidecar_panics_total", "Requests that ended in a panic and were answered with 500.")
 });
+/// Read when somebody asks for the metrics.
+pub static HEAP_HANDED_OUT: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "blobstore_sidecar_heap_handed_out_bytes_total",
+        "Bytes that the sidecar's heap has handed out since its start, freed or not.",
+    )
+});
 /// Why something was turned away; the label values of [`REJECTED`].
 pub mod reason {
     pub const CONNECTIONS: &str = "connections";

@@ -19,6 +19,7 @@ const MIB: f64 = 1_048_576.0;
 /// Uploads at once, and the blobs that they replace: a fifth of them, so that the data fits into memory.
 const CROWD: usize = 100;
 const CROWD_BLOBS: usize = 20;
+const HANDED_OUT: &str = "blobstore_sidecar_heap_handed_out_bytes_total";
 const IDLE_CONNECTIONS: usize = 10_000;
 /// A full server turns a client away; it comes again this often, this long apart, before the run has failed.
 const TRIES_MAX: usize = 600;
@@ -66,6 +67,8 @@ pub(crate) fn run(plan: &Plan, rounds: usize) -> Result<Vec<Row>> {
         }
         crowd(&server, name, 1, None, &mut rows)?;
     }
+    report::complain("memory: allocations");
+    allocations(plan, &mut rows)?;
     report::complain("memory: idle connections");
     idle_connections(plan, &mut rows)?;
     report::complain("memory: engine bytes per stored byte");
@@ -184,6 +187,32 @@ fn all_at_once(server: &Http, verb: &Verb) -> Result<()> {
             client.join().unwrap_or_else(|_| Err(Error::Wrong("a client panicked".to_owned())))
         })
     })
+}
+
+/// Bytes that the heap hands out for a thousand requests of 4 KiB, on connections that stay open.
+fn allocations(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
+    const BYTES: u64 = 4 << 10;
+    let server = sidecar::start(&plan.sidecar, plan.engine.as_deref(), Which::Cached)?;
+    make_bucket(&server)?;
+    let body = Verb::Put(random_body(BYTES));
+    for (name, verb, goal) in [("PUTs", &body, 2.5), ("GETs from the cache", &Verb::Get, 1.5)] {
+        let load = Load {
+            server: server.address,
+            verb: verb.clone(),
+            // Each of the first thousand is asked for once before the count begins, and eight times while it runs.
+            targets: (0..8_000).map(|turn| path("small", turn % 1_000)).collect(),
+            body_bytes: BYTES,
+            clients: plan.clients,
+            length: Duration::from_secs(600),
+            pace: Pace::Once,
+        };
+        run_load(&Load { targets: load.targets.iter().take(1_000).cloned().collect(), ..load.clone() })?;
+        let before = sidecar::counter(&server, HANDED_OUT)?;
+        let done = run_load(&load)?;
+        let bytes = (sidecar::counter(&server, HANDED_OUT)? - before) / (done.requests as f64 / 1_000.0);
+        rows.push(Row::mib(format!("heap handed out per 1,000 {name} of 4 KiB"), bytes as u64, goal));
+    }
+    Ok(())
 }
 
 fn idle_connections(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {

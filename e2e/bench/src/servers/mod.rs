@@ -30,6 +30,8 @@ pub(crate) struct Http {
     pub(crate) address: SocketAddr,
     /// Of a sidecar: its engine's.
     pub(crate) engine_socket: Option<PathBuf>,
+    /// Of a sidecar: where its metrics are.
+    pub(crate) admin: Option<SocketAddr>,
     _folder: tempfile::TempDir,
 }
 
@@ -69,7 +71,7 @@ fn listening(
     });
     let late = || Err(Error::Wrong(format!("{} did not listen in time", which.name())));
     up.unwrap_or_else(late).map_err(|error| with_log(&error, folder.path()))?;
-    Ok(Http { which, process, address, engine_socket: None, _folder: folder })
+    Ok(Http { which, process, address, engine_socket: None, admin: None, _folder: folder })
 }
 
 /// Debian keeps some servers in /usr/sbin, which is not on everybody's PATH.

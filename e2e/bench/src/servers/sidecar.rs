@@ -1,14 +1,14 @@
 //! `blobstore-sidecar dev`: the data plane with an engine of its own, and what its metrics say.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
-use super::{Http, START_WAIT_MAX, log_file, memory_folder, with_log};
+use super::{Http, START_WAIT_MAX, free_address, log_file, memory_folder, with_log};
 use crate::case::Which;
 use crate::child::{Owned, wait_until};
 use crate::presign::{ACCESS_KEY, SECRET_KEY};
@@ -23,9 +23,10 @@ const CONNECTIONS_MAX: u64 = 11_000;
 
 pub(crate) fn start(binary: &Path, engine: Option<&str>, which: Which) -> Result<Http> {
     let data = memory_folder("sidecar")?;
+    let admin = free_address()?;
     let mut command = Command::new(binary);
     command
-        .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", &admin.to_string()])
         .args(["--maxmemory", &MAXMEMORY_BYTES.to_string()])
         .args(["--connections-max", &CONNECTIONS_MAX.to_string()])
         // It makes its own folder there, without a log on disk: that is what `--data-dir` would ask for.
@@ -47,7 +48,27 @@ pub(crate) fn start(binary: &Path, engine: Option<&str>, which: Which) -> Result
     let address = ready_address(&mut process).map_err(|error| with_log(&error, data.path()))?;
     let engine_socket = find_socket(data.path(), "engine.sock")
         .ok_or_else(|| Error::Wrong(format!("no engine.sock below {}", data.path().display())))?;
-    Ok(Http { which, process, address, engine_socket: Some(engine_socket), _folder: data })
+    Ok(Http {
+        which,
+        process,
+        address,
+        engine_socket: Some(engine_socket),
+        admin: Some(admin),
+        _folder: data,
+    })
+}
+
+/// A counter of the sidecar's own metrics.
+pub(crate) fn counter(server: &Http, name: &str) -> Result<f64> {
+    let admin = server.admin.ok_or_else(|| Error::Wrong("the sidecar has no admin port".to_owned()))?;
+    let about = || Error::io("read the sidecar's metrics");
+    let mut stream = TcpStream::connect(admin).map_err(about())?;
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(about())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).map_err(about())?;
+    let found = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    found.ok_or_else(|| Error::Wrong(format!("the metrics have no {name}")))
 }
 
 /// The address of the line `ready http://ADDR`. The rest of the output is read and dropped, or the pipe would fill.
