@@ -30,6 +30,7 @@ pub mod s3;
 pub mod serve;
 pub mod server;
 pub mod shell;
+mod spare;
 pub mod telemetry;
 pub mod wire;
 pub mod xml;

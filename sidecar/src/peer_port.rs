@@ -80,6 +80,14 @@ impl PeerPort {
                 let ask: wire::ListAsk = read_json(request).await?;
                 answer(lane::page_here(&self.shell, &ask).await)
             }
+            (&Method::POST, wire::CHUNK_PATH) => {
+                let ask: wire::Chunk = read_json(request).await?;
+                match self.shell.store.chunk_here(&ask.key, ask.len).await {
+                    Ok(Some(bytes)) => Ok(Response::new(Body::full(bytes))),
+                    Ok(None) => Err(ApiError::new(StatusCode::NOT_FOUND, "NoSuchChunk", "it is not here")),
+                    Err(error) => Err(ApiError::unavailable(error.message)),
+                }
+            }
             (&Method::POST, wire::ASK_PATH) => {
                 let ask: wire::ask::Ask = read_json_within(request, wire::ASK_BYTES_MAX).await?;
                 answer(lane::answer_here(&self.shell, &ask).await)

@@ -149,7 +149,12 @@ impl Peering {
         }
     }
 
-    fn request<A: Serialize>(
+    /// Peer ports of the pods that hold what this one serves.
+    pub(crate) fn copies(&self) -> Vec<String> {
+        self.authority.copies()
+    }
+
+    pub(crate) fn request<A: Serialize>(
         &self,
         address: &str,
         path: &str,

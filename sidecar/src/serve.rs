@@ -138,7 +138,10 @@ fn shell(pod: &PodConfig, shard: &ShardHandle, users: Users, ledger: Arc<Ledger>
         limits: &config.limits,
     };
     let peering = Arc::new(Peering::new(peering, Arc::clone(&authority)));
-    let options = StoreOptions::from_config(config, Some(engine_auth(pod)), Arc::clone(&peering) as _);
+    let options = StoreOptions {
+        spare: Arc::clone(&peering) as _,
+        ..StoreOptions::from_config(config, Some(engine_auth(pod)), Arc::clone(&peering) as _)
+    };
     let store = Store::open(engine_address(), options, Arc::clone(&authority), ledger);
     let origins = crate::origins::open(config.origins.clone(), &config.clients, &config.limits, &store);
     Arc::new(Shell::new(store, origins, authority, peering, config.limits.clone(), users))

@@ -17,6 +17,7 @@ pub const BUCKETS_PATH: &str = "/v1/buckets";
 pub const BUCKET_PATH: &str = "/v1/bucket";
 pub const LEASE_PATH: &str = "/v1/lease";
 pub const SEAL_PATH: &str = "/v1/seal";
+pub const CHUNK_PATH: &str = "/v1/chunk";
 pub const ASK_PATH: &str = "/v1/ask";
 /// The list of 10,000 parts with a tag and a checksum each.
 pub const ASK_BYTES_MAX: usize = 4 << 20;
@@ -30,6 +31,15 @@ pub struct Health {
     /// Epoch of the tenure, when this pod serves.
     pub epoch: Option<u64>,
     pub run_id: Option<String>,
+}
+
+/// `POST /v1/chunk`: a chunk as the engine of the pod that is asked holds it. Answered with its bytes, or 404.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Chunk {
+    /// The engine's key.
+    pub key: String,
+    pub len: u32,
 }
 
 /// `POST /v1/list`.

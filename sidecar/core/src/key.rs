@@ -154,6 +154,11 @@ pub fn expiry(tag: PartitionTag) -> String {
     format!("e:{{{tag}}}")
 }
 
+/// `z:{t}`: objects of which something is lost, by name, with the generation that lost it.
+pub fn damage(tag: PartitionTag) -> String {
+    format!("z:{{{tag}}}")
+}
+
 /// `s:{t}`: sums per bucket.
 pub fn sums(tag: PartitionTag) -> String {
     format!("s:{{{tag}}}")
@@ -176,6 +181,7 @@ pub enum ParsedKey<'a> {
     Journal { tag: PartitionTag },
     PendingFree { tag: PartitionTag },
     Expiry { tag: PartitionTag },
+    Damage { tag: PartitionTag },
     Sums { tag: PartitionTag },
 }
 
@@ -190,6 +196,7 @@ pub fn parse(key: &[u8]) -> Option<ParsedKey<'_>> {
             "j" => Some(ParsedKey::Journal { tag }),
             "d" => Some(ParsedKey::PendingFree { tag }),
             "e" => Some(ParsedKey::Expiry { tag }),
+            "z" => Some(ParsedKey::Damage { tag }),
             "s" => Some(ParsedKey::Sums { tag }),
             _ => None,
         };
@@ -254,7 +261,7 @@ mod tests {
     fn parsed_keys_are_the_keys_that_were_made() {
         let tag = tag_of(7, 256);
         let generation = Generation::new(1_700_000_000_000, [3; 10]);
-        let cases: [(String, ParsedKey<'_>); 15] = [
+        let cases: [(String, ParsedKey<'_>); 16] = [
             (bucket(tag, "b"), ParsedKey::Bucket { tag, bucket: "b" }),
             (record(tag, "b", "n/{m}:x"), ParsedKey::Record { tag, bucket: "b", name: "n/{m}:x" }),
             (staged(tag, generation), ParsedKey::Staged { tag, generation }),
@@ -272,6 +279,7 @@ mod tests {
             (journal(tag), ParsedKey::Journal { tag }),
             (pending_free(tag), ParsedKey::PendingFree { tag }),
             (expiry(tag), ParsedKey::Expiry { tag }),
+            (damage(tag), ParsedKey::Damage { tag }),
             (sums(tag), ParsedKey::Sums { tag }),
         ];
         for (key, want) in &cases {

@@ -20,6 +20,8 @@ pub enum Family {
     Versions,
     /// Objects with an end of their own.
     Expiry,
+    /// Objects of which something is lost.
+    Damage,
 }
 
 impl Family {
@@ -38,6 +40,7 @@ impl Family {
             Self::OpenUploads => "open_uploads",
             Self::Versions => "versions",
             Self::Expiry => "expiry",
+            Self::Damage => "damage",
         }
     }
 }

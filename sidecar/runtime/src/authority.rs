@@ -55,6 +55,10 @@ pub trait Authority: Send + Sync + std::fmt::Debug + 'static {
     fn acknowledged<'a>(&'a self, tenure: &'a Tenure) -> BoxFuture<'a, Result<(), Withheld>>;
     /// The read rule: call it when the data is in hand, before the first byte goes out.
     fn may_read<'a>(&'a self, tenure: &'a Tenure) -> BoxFuture<'a, Result<(), Withheld>>;
+    /// Pods that hold what this one serves: `ip:port` of their peer ports.
+    fn copies(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// One engine, no replicas: always the owner, nothing to wait for.

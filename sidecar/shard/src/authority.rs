@@ -154,4 +154,12 @@ impl Authority for ShardAuthority {
     fn may_read<'a>(&'a self, tenure: &'a Tenure) -> BoxFuture<'a, Result<(), Withheld>> {
         Box::pin(async { counted(self.read(tenure).await) })
     }
+
+    fn copies(&self) -> Vec<String> {
+        let published = self.0.published.borrow();
+        let run_id = &published.snapshot.run_id;
+        let members = published.record.iter().flat_map(|record| &record.in_sync);
+        let others = members.filter(|member| member.run_id != *run_id);
+        others.map(|member| format!("{}:{}", member.ip, self.0.peer_port)).collect()
+    }
 }

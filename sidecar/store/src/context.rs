@@ -25,11 +25,11 @@ use crate::{
     buckets::BucketCache,
     cache::Cache,
     changing::Changing,
+    damage::Damage,
     engine::{Lanes, Meta},
     memory::Memory,
     multipart::COPIES_MAX,
     readers::Readers,
-    repair::Damage,
     uploads::Uploads,
 };
 
@@ -38,6 +38,7 @@ const POOL_IDLE_BYTES_MAX: u64 = 8 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Inner {
+    pub(crate) address: EngineAddress,
     pub(crate) options: StoreOptions,
     pub(crate) authority: Arc<dyn Authority>,
     pub(crate) ledger: Arc<dyn LedgerSink>,
@@ -76,6 +77,7 @@ impl Inner {
         let lanes = || Lanes::new(address.clone(), options.auth.clone(), timeout, wait);
         let wake = Arc::new(Notify::new());
         Self {
+            address: address.clone(),
             write_lanes: lanes(),
             read_lanes: lanes(),
             meta: Meta::new(address.clone(), options.auth.clone(), timeout),

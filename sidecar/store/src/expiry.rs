@@ -14,7 +14,7 @@ use blobstore_sidecar_core::{
 use redis::{cmd, pipe};
 
 use crate::{
-    ErrorKind, Store, StoreError,
+    CrashPoint, ErrorKind, Store, StoreError,
     context::{Inner, Target},
     delete::Deleted,
     metrics::EXPIRED,
@@ -96,6 +96,7 @@ impl Inner {
             Err(error) => return Err(error),
         };
         let Deleted::Done(gone) = deleted else { return Ok(false) };
+        self.crash_at(CrashPoint::Ended)?;
         self.free_all(gone.free).await;
         EXPIRED.inc();
         Ok(true)

@@ -10,6 +10,8 @@ mod checks;
 mod cold;
 mod commit;
 mod context;
+mod copies;
+mod damage;
 mod delete;
 mod documents;
 mod doomed;
@@ -48,6 +50,7 @@ pub use blobstore_sidecar_core::record::{ATTRIBUTES_BYTES_MAX, Attributes};
 pub use blobstore_sidecar_core::version::{Version, VersionMarker, Versioning};
 pub use checks::{BodyChecks, LateChecksum};
 pub use cold::PackReport;
+pub use damage::DamagedObject;
 pub use documents::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX};
 pub use error::{ErrorKind, StoreError};
 pub use multipart::{
@@ -57,7 +60,7 @@ pub use multipart::{
 };
 pub use options::{CrashPoint, EngineAddress, EngineAuth, StoreOptions, StoreTiming};
 pub use progress::UploadProgress;
-pub use repair::{ChunkAsk, DamagedObject, NoSpare, Spare};
+pub use repair::{ChunkAsk, NoSpare, Spare};
 pub use scrub::ScrubReport;
 pub use store::Store;
 pub use update::{Change, UpdateRequest, check_tags};

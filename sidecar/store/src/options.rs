@@ -66,6 +66,12 @@ pub enum CrashPoint {
     HalfFreed,
     /// Deletion: the object is gone, its chunks are not.
     Deleted,
+    /// New headers or tags: the record that has them is staged.
+    UpdateStaged,
+    /// New headers or tags: they are there, nobody was told.
+    Updated,
+    /// An object's end, by its own time or a lifecycle rule: it is gone, its chunks and its entry are not.
+    Ended,
     /// Multipart: a part's chunks are there, its upload does not know it.
     PartStored,
     /// Multipart: the list of parts was found good.

@@ -1,10 +1,7 @@
 //! What the engine holds is not what was written: a chunk is taken from the cache or from another place that has it and
 //! written back; if nobody has it, the object is marked, and every reader is told.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use blobstore_sidecar_core::{generation::Generation, key, manifest::crc64, partition::PartitionTag};
 use bytes::Bytes;
@@ -12,16 +9,13 @@ use futures::future::BoxFuture;
 use redis::{cmd, pipe};
 
 use crate::{
-    Store, StoreError,
+    StoreError,
     context::Inner,
-    metrics::{CHUNKS_REPAIRED, OBJECTS_DAMAGED},
+    metrics::CHUNKS_REPAIRED,
     pack::{pack, unpack},
     record_entry::RecordEntry,
     scripts,
 };
-
-/// Marks kept. More damage than this is told by the metric and by the reads.
-const MARKS_MAX: usize = 1000;
 
 /// Another place that may hold a chunk: a replica's engine, another sidecar's cache.
 pub trait Spare: Send + Sync + std::fmt::Debug + 'static {
@@ -51,55 +45,6 @@ impl Spare for NoSpare {
     }
 }
 
-/// An object of which something is lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DamagedObject {
-    /// `bucket/name`.
-    pub object: String,
-    pub generation: Generation,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Damage {
-    marks: Mutex<HashMap<Arc<str>, Generation>>,
-}
-
-impl Damage {
-    fn change(&self, change: impl FnOnce(&mut HashMap<Arc<str>, Generation>)) {
-        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut marks);
-        OBJECTS_DAMAGED.set(i64::try_from(marks.len()).unwrap_or(i64::MAX));
-    }
-
-    pub(crate) fn mark(&self, object: &Arc<str>, generation: Generation) {
-        tracing::error!(object = &**object, %generation, "a part of this object is lost");
-        self.change(|marks| {
-            if marks.len() < MARKS_MAX {
-                marks.insert(Arc::clone(object), generation);
-            }
-        });
-    }
-
-    /// The object was written anew, deleted, or found whole.
-    pub(crate) fn lift(&self, object: &str) {
-        let marked = !self.marks.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        if marked {
-            self.change(|marks| {
-                marks.remove(object);
-            });
-        }
-    }
-
-    fn all(&self) -> Vec<DamagedObject> {
-        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        let object = |(object, generation): (&Arc<str>, &Generation)| DamagedObject {
-            object: object.to_string(),
-            generation: *generation,
-        };
-        marks.iter().map(object).collect()
-    }
-}
-
 /// What the engine has to hold of a chunk. `None`: packed by today's library it has another length, and the manifest
 /// says the old one.
 fn stored_form(plain: &Bytes, stored_len: u32) -> Option<Bytes> {
@@ -116,13 +61,6 @@ fn plain_form(stored: &Bytes, len: u32) -> Option<Bytes> {
     }
     let mut plain = vec![0; len as usize];
     unpack(stored, &mut plain).then(|| Bytes::from(plain))
-}
-
-impl Store {
-    /// Objects that were found damaged and could not be repaired, until they are written anew or deleted.
-    pub fn damaged(&self) -> Vec<DamagedObject> {
-        self.inner.damage.all()
-    }
 }
 
 impl Inner {
@@ -178,7 +116,7 @@ impl Inner {
             }
         };
         let Some((plain, stored)) = found else {
-            self.damage.mark(object, head.generation);
+            self.mark(object, head.generation);
             return Ok(None);
         };
         let keys = [record.as_str(), key.as_str()];

@@ -38,7 +38,7 @@ pub(crate) async fn run(store: Weak<Inner>) {
             inner.tidy();
             tidied = Some(Instant::now());
         }
-        if swept.is_none_or(|at| at.elapsed() >= every) {
+        if swept.is_none_or(|at| at.elapsed() >= every) && !inner.crashes() {
             if let Err(error) = inner.pass().await {
                 tracing::debug!(%error, category = error.category(), "the sweeper tries again later");
             }
@@ -70,6 +70,9 @@ impl Inner {
                 break;
             }
         }
+        if let Err(error) = self.save_marks().await {
+            tracing::debug!(%error, "marks of damage are written later");
+        }
         let figures = self.memory.last();
         let grace = self.options.timing.reader_grace;
         self.readers.cut_slow(if figures.above(PRESSURE_PERCENT) { Duration::ZERO } else { grace });
@@ -97,7 +100,7 @@ impl Inner {
             self.figures(false).await?;
         }
         let tags: Vec<PartitionTag> = self.served().collect();
-        if tags.is_empty() || self.crashes() {
+        if tags.is_empty() {
             return Ok(());
         }
         let time: (u64, u64) = self.meta.query("read the time", &cmd("TIME")).await?;
@@ -126,6 +129,7 @@ impl Inner {
                 self.sweep_doomed(*tag, doomed).await?;
             }
         }
+        self.read_marks().await?;
         self.write_touched().await?;
         self.lift_seals().await
     }

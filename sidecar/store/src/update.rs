@@ -15,7 +15,7 @@ use blobstore_sidecar_runtime::{authority::Tenure, tasks};
 use redis::cmd;
 
 use crate::{
-    ErrorKind, ObjectMeta, Store, StoreError, checks,
+    CrashPoint, ErrorKind, ObjectMeta, Store, StoreError, checks,
     commit::STAGED_SECONDS,
     context::{Inner, Target, now_ms},
     engine::errors,
@@ -168,6 +168,7 @@ impl Inner {
         let change = self.changing.begin(&target.cache_key);
         let set = cmd("SET").arg(&staged).arg(&value).arg("EX").arg(STAGED_SECONDS).to_owned();
         let () = self.meta.query("stage a record", &set).await?;
+        self.crash_at(CrashPoint::UpdateStaged)?;
         self.cache.invalidate_record(&target.cache_key);
         let (same, expires) = (old.encode(), new.expires_ms.to_string());
         let member = match *record == target.record() {
@@ -180,6 +181,7 @@ impl Inner {
         self.cache.invalidate_record(&target.cache_key);
         match answer?.as_str() {
             "OK" => {
+                self.crash_at(CrashPoint::Updated)?;
                 self.ledger.string_removed(Family::Record, record.len(), old.value_len());
                 self.ledger.string_added(Family::Record, record.len(), new.value_len());
                 self.authority.acknowledged(tenure).await?;

@@ -42,17 +42,23 @@ enum Belief {
 }
 
 #[derive(Debug)]
-struct TwoHalves {
+pub(crate) struct TwoHalves {
     tenure: Tenure,
     belief: RwLock<Belief>,
     other: RwLock<String>,
+    /// Who holds copies of what is here.
+    copies: RwLock<Vec<String>>,
 }
 
 impl TwoHalves {
     fn new(run_id: &str, lower_is_here: bool) -> Arc<Self> {
         let tenure = Tenure { epoch: 1, run_id: run_id.into() };
         let belief = RwLock::new(Belief::Split { lower_is_here });
-        Arc::new(Self { tenure, belief, other: RwLock::default() })
+        Arc::new(Self { tenure, belief, other: RwLock::default(), copies: RwLock::default() })
+    }
+
+    pub(crate) fn copied_to(&self, address: &str) {
+        self.copies.write().unwrap_or_else(PoisonError::into_inner).push(address.to_owned());
     }
 
     fn believe(&self, belief: Belief) {
@@ -80,6 +86,9 @@ impl Authority for TwoHalves {
     }
     fn may_read<'a>(&'a self, _: &'a Tenure) -> BoxFuture<'a, Result<(), Withheld>> {
         Box::pin(ready(Ok(())))
+    }
+    fn copies(&self) -> Vec<String> {
+        self.copies.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -110,13 +119,13 @@ impl Control for NoControl {
     }
 }
 
-struct Sidecar {
-    client: Client,
-    peer: SocketAddr,
+pub(crate) struct Sidecar {
+    pub(crate) client: Client,
+    pub(crate) peer: SocketAddr,
     shell: Arc<Shell>,
     running: Running,
-    authority: Arc<TwoHalves>,
-    _engine: Engine,
+    pub(crate) authority: Arc<TwoHalves>,
+    pub(crate) engine: Engine,
 }
 
 fn sidecar(pod: &str, lower_is_here: bool, origins: Vec<OriginConfig>) -> Sidecar {
@@ -131,8 +140,12 @@ fn sidecar(pod: &str, lower_is_here: bool, origins: Vec<OriginConfig>) -> Sideca
         limits: &limits,
     };
     let peering = Arc::new(Peering::new(config, Arc::clone(&authority) as _));
-    let options =
-        StoreOptions { partitions: PARTITIONS, peers: Arc::clone(&peering) as _, ..StoreOptions::default() };
+    let options = StoreOptions {
+        partitions: PARTITIONS,
+        peers: Arc::clone(&peering) as _,
+        spare: Arc::clone(&peering) as _,
+        ..StoreOptions::default()
+    };
     let address = EngineAddress::Unix(engine.socket());
     let store = Store::open(address, options, Arc::clone(&authority) as _, Arc::new(NoLedger));
     let users = Users::new(Vec::new(), true).expect("no users");
@@ -153,11 +166,11 @@ fn sidecar(pod: &str, lower_is_here: bool, origins: Vec<OriginConfig>) -> Sideca
         shell,
         running,
         authority,
-        _engine: engine,
+        engine,
     }
 }
 
-fn pair() -> (Sidecar, Sidecar) {
+pub(crate) fn pair() -> (Sidecar, Sidecar) {
     pair_with(Vec::new())
 }
 
@@ -171,13 +184,13 @@ fn pair_with(origins: Vec<OriginConfig>) -> (Sidecar, Sidecar) {
     (lower, upper)
 }
 
-async fn stop(sidecars: [Sidecar; 2]) {
+pub(crate) async fn stop(sidecars: [Sidecar; 2]) {
     for sidecar in sidecars {
         sidecar.running.stop(&sidecar.shell).await;
     }
 }
 
-async fn blocking(work: impl FnOnce() + Send + 'static) {
+pub(crate) async fn blocking(work: impl FnOnce() + Send + 'static) {
     tokio::task::spawn_blocking(work).await.expect("the checks hold");
 }
 

@@ -31,4 +31,6 @@ mod s3;
 #[cfg(test)]
 mod signer;
 #[cfg(test)]
+mod spare;
+#[cfg(test)]
 mod versions;

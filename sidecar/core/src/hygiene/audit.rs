@@ -71,6 +71,7 @@ pub fn place(key: &[u8]) -> Place {
         Some(ParsedKey::Upload { .. }) => Place::Collection(Family::Upload),
         Some(ParsedKey::OpenUploads { .. }) => Place::Collection(Family::OpenUploads),
         Some(ParsedKey::Expiry { .. }) => Place::Collection(Family::Expiry),
+        Some(ParsedKey::Damage { .. }) => Place::Collection(Family::Damage),
         Some(ParsedKey::Versions { .. }) => Place::Collection(Family::Versions),
         Some(ParsedKey::Bucket { .. }) => Place::Collection(Family::Bucket),
         Some(ParsedKey::Names { .. }) => Place::Collection(Family::Names),

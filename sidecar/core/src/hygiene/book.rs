@@ -13,7 +13,7 @@ use crate::hygiene::size_model::{ASSUMED, Collection, SizeModel, kind};
 use crate::ledger::{Family, LedgerSink};
 
 /// Every family, in the order of the book's columns.
-pub const FAMILIES: [Family; 12] = [
+pub const FAMILIES: [Family; 13] = [
     Family::Bucket,
     Family::Record,
     Family::Names,
@@ -26,6 +26,7 @@ pub const FAMILIES: [Family; 12] = [
     Family::OpenUploads,
     Family::Versions,
     Family::Expiry,
+    Family::Damage,
 ];
 
 fn column(family: Family) -> usize {

@@ -90,7 +90,7 @@ pub struct Collection {
 /// The type of a family's keys, if they are collections.
 pub fn kind(family: Family) -> Option<Kind> {
     match family {
-        Family::Bucket | Family::Sums | Family::Upload => Some(Kind::Hash),
+        Family::Bucket | Family::Sums | Family::Upload | Family::Damage => Some(Kind::Hash),
         Family::Names
         | Family::Journal
         | Family::PendingFree

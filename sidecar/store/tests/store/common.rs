@@ -46,6 +46,33 @@ impl Engine {
         engine
     }
 
+    /// An engine that follows another, started with `--port` and `--cluster-port`, and has caught up with it.
+    pub(crate) async fn following(port: u16, bus: u16) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut engine = Self { child: None, dir };
+        engine.spawn(&["--port", &free_port().to_string()]);
+        engine.ready().await;
+        let mut meet = redis::cmd("CLUSTER");
+        let _met: redis::Value = engine.query(meet.arg("MEET").arg("127.0.0.1").arg(port).arg(bus)).await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < deadline, "the replica never caught up");
+            let replication = engine.info("replication").await;
+            if replication.contains("master_link_status:up") {
+                return engine;
+            }
+            let nodes: String = engine.query(redis::cmd("CLUSTER").arg("NODES")).await;
+            let other = nodes.lines().find(|line| !line.contains("myself") && line.contains("0-16383"));
+            let id = other.and_then(|line| line.split(' ').next());
+            // Once: each time again would begin from the start.
+            if let Some(id) = id.filter(|_| replication.contains("role:master")) {
+                let follow = redis::cmd("CLUSTER").arg("REPLICATE").arg(id).to_owned();
+                let _said: redis::Value = engine.query(&follow).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     fn spawn(&mut self, options: &[&str]) {
         let dir = self.dir.path();
         let mut command = Command::new("redis-server");
@@ -129,7 +156,7 @@ impl Drop for Engine {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     socket.local_addr().expect("an address").port()
 }

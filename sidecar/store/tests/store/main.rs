@@ -4,11 +4,14 @@
 mod cold;
 mod cold_ends;
 mod common;
+mod copies;
 mod damage;
+mod ends;
 mod faults;
 mod following;
 mod lists;
 mod load;
+mod marks;
 mod metadata;
 mod model;
 mod model_versions;
