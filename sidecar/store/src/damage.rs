@@ -96,7 +96,7 @@ impl Store {
 }
 
 impl Inner {
-    pub(crate) fn mark(&self, object: &Arc<str>, generation: Generation) {
+    pub(crate) fn mark_damaged(&self, object: &Arc<str>, generation: Generation) {
         tracing::error!(object = &**object, %generation, "a part of this object is lost");
         self.damage.mark(object, generation);
         self.wake.notify_one();
@@ -168,7 +168,11 @@ impl Inner {
 
     async fn read_mark(&self, object: Arc<str>, generation: Option<Generation>) -> Result<(), StoreError> {
         let current = match (self.marked(&object), generation) {
-            (Some(target), Some(generation)) => self.record_names(&target.record(), generation).await?,
+            // The current version, or one that is not.
+            (Some(target), Some(generation)) => {
+                self.record_names(&target.record(), generation).await?
+                    || self.record_names(&target.history(generation), generation).await?
+            }
             _ => false,
         };
         self.damage.change(|state| match generation.filter(|_| current) {

@@ -116,7 +116,7 @@ impl Inner {
             }
         };
         let Some((plain, stored)) = found else {
-            self.mark(object, head.generation);
+            self.mark_damaged(object, head.generation);
             return Ok(None);
         };
         let keys = [record.as_str(), key.as_str()];

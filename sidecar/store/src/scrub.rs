@@ -171,7 +171,7 @@ impl Scrub {
                 let head = inner.head_of(target, &tenure).await;
                 let generation = head.ok().flatten().map(|head| head.generation);
                 let unknown = blobstore_sidecar_core::generation::Generation([0; 16]);
-                inner.mark(&target.cache_key, generation.unwrap_or(unknown));
+                inner.mark_damaged(&target.cache_key, generation.unwrap_or(unknown));
                 return Ok(());
             }
             // Others need the room more.
