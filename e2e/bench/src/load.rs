@@ -219,7 +219,11 @@ impl Connection {
     }
 
     fn read(&mut self, from: usize, path: &str) -> Result<usize> {
-        match self.socket.read(&mut self.buffer[from..]).map_err(Error::io(format!("read {path}")))? {
+        match self
+            .socket
+            .read(&mut self.buffer[from..])
+            .map_err(Error::io(format!("read {path} of {}", self.server)))?
+        {
             0 => Err(Error::Wrong(format!("{} closed the connection in the middle of {path}", self.server))),
             count => Ok(count),
         }

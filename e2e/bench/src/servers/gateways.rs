@@ -32,7 +32,7 @@ pub(crate) fn versitygw(cache: &std::path::Path) -> Result<Http> {
     fs::create_dir(&root).map_err(Error::io("create versitygw's root"))?;
     let mut command = Command::new(program);
     command
-        .args(["--port", &address.to_string(), "--quiet"])
+        .args(["--port", &address.to_string(), "--quiet", "--keep-alive"])
         .env("ROOT_ACCESS_KEY", ACCESS_KEY)
         .env("ROOT_SECRET_KEY", SECRET_KEY)
         // tmpfs has extended attributes of users from Linux 6.6 on; files beside the data work everywhere.
