@@ -65,6 +65,8 @@ pub(crate) struct Case {
     pub(crate) ours: Which,
     /// Each with what ours divided by the peer's should reach; 0 is a comparison without an aim.
     pub(crate) peers: &'static [(Which, f64)],
+    /// In the bucket whose objects all get their MD5 as ETag, as those of the S3 peers do.
+    pub(crate) md5: bool,
     /// The 99th percentile at half of each server's own peak is taken as well.
     pub(crate) half_load: bool,
 }
@@ -77,7 +79,7 @@ pub(crate) const LARGE: u64 = 50_000_000;
 /// Bytes per second of [`Work::Get`] from the cache.
 const fn cached(name: &'static str, bytes: u64, keys: usize, peers: &'static [(Which, f64)]) -> Case {
     let (work, unit) = (Work::Get, Unit::Bytes);
-    Case { name, work, bytes, keys, unit, ours: Which::Cached, peers, half_load: true }
+    Case { name, work, bytes, keys, unit, ours: Which::Cached, peers, md5: false, half_load: true }
 }
 
 const fn engine(
@@ -87,7 +89,17 @@ const fn engine(
     keys: usize,
     peers: &'static [(Which, f64)],
 ) -> Case {
-    Case { name, work, bytes, keys, unit: Unit::Bytes, ours: Which::Uncached, peers, half_load: false }
+    Case {
+        name,
+        work,
+        bytes,
+        keys,
+        unit: Unit::Bytes,
+        ours: Which::Uncached,
+        peers,
+        md5: false,
+        half_load: false,
+    }
 }
 
 const fn signed(
@@ -98,12 +110,18 @@ const fn signed(
     unit: Unit,
     peers: &'static [(Which, f64)],
 ) -> Case {
-    Case { name, work, bytes, keys, unit, ours: Which::Signed, peers, half_load: true }
+    Case { name, work, bytes, keys, unit, ours: Which::Signed, peers, md5: false, half_load: true }
 }
 
 const CACHES: &[(Which, f64)] = &[(Which::Nginx, 1.0), (Which::Varnish, 0.8)];
-/// Where the store answers with opaque ETags; MD5 costs every server the same 1.6 s per GB and core.
+/// Opaque ETags on our side.
 const S3_PEERS: &[(Which, f64)] = &[(Which::VersityGw, 3.0), (Which::MinIo, 3.0)];
+/// MD5 costs every server the same 1.6 s per GB and core.
+const MD5_PEERS: &[(Which, f64)] = &[(Which::VersityGw, 1.2), (Which::MinIo, 1.2)];
+
+const fn with_md5(name: &'static str, bytes: u64, keys: usize) -> Case {
+    Case { md5: true, ..signed(name, Work::Overwrite, bytes, keys, Unit::Bytes, MD5_PEERS) }
+}
 
 /// In the order of the table. Blobs of one case fit into the sidecar's cache with those of all others.
 pub(crate) const CASES: &[Case] = &[
@@ -133,6 +151,9 @@ pub(crate) const CASES: &[Case] = &[
     signed("S3 PUT, 64 KiB", Work::Overwrite, 64 * KIB, 64, Unit::Bytes, S3_PEERS),
     signed("S3 PUT, 1 MiB", Work::Overwrite, MIB, 32, Unit::Bytes, S3_PEERS),
     signed("S3 PUT, 50 MB", Work::Overwrite, LARGE, 8, Unit::Bytes, S3_PEERS),
+    with_md5("S3 PUT with MD5, 64 KiB", 64 * KIB, 64),
+    with_md5("S3 PUT with MD5, 1 MiB", MIB, 32),
+    with_md5("S3 PUT with MD5, 50 MB", LARGE, 8),
 ];
 
 #[cfg(test)]

@@ -178,6 +178,17 @@ impl Connection {
     }
 
     pub(crate) fn exchange(&mut self, verb: &Verb, path: &str, body_bytes: u64) -> Result<()> {
+        self.exchange_with(verb, path, body_bytes, "")
+    }
+
+    /// With more headers, each with its line end.
+    pub(crate) fn exchange_with(
+        &mut self,
+        verb: &Verb,
+        path: &str,
+        body_bytes: u64,
+        headers: &str,
+    ) -> Result<()> {
         let about = |what: &str| Error::io(format!("{what} {path} of {}", self.server));
         let (name, body, server) = (verb.method(), verb.body(), self.server);
         let length = if matches!(verb, Verb::Put(_)) {
@@ -185,7 +196,7 @@ impl Connection {
         } else {
             String::new()
         };
-        let head = format!("{name} {path} HTTP/1.1\r\nHost: {server}\r\n{length}\r\n");
+        let head = format!("{name} {path} HTTP/1.1\r\nHost: {server}\r\n{length}{headers}\r\n");
         self.socket.write_all(head.as_bytes()).map_err(about("ask for"))?;
         self.socket.write_all(body).map_err(about("send"))?;
         let got = self.answer(path)?;

@@ -11,9 +11,10 @@ use serde::Serialize;
 
 use crate::case::{CASES, Case, Unit, Which, Work};
 use crate::child::{cpu_seconds, family, reset_peak, resident_bytes};
-use crate::load::{Done, Load, Pace, Verb, once, run as run_load};
+use crate::load::{Connection, Done, Load, Pace, Verb, once, run as run_load};
+use crate::presign::SECRET_KEY;
 use crate::servers::engine::{Engine, Run, benchmark_key, redis_benchmark};
-use crate::servers::{BUCKET, Http, gateways, nginx, path, sidecar, varnish, webdis};
+use crate::servers::{BUCKET, Http, MD5_BUCKET, gateways, nginx, path, path_in, sidecar, varnish, webdis};
 use crate::{Error, Result, report};
 
 /// Payload of one chunk of ours: the value at which engine and `redis-benchmark` are at their best.
@@ -198,11 +199,13 @@ impl<'a> Bench<'a> {
 
     fn load(&self, case: &Case, server: &Http, round: Option<usize>, pace: Pace) -> Load {
         let verb = if case.work == Work::Get { Verb::Get } else { Verb::Put(random_body(case.bytes)) };
+        let bucket = if case.md5 { MD5_BUCKET } else { BUCKET };
         let name = match (case.work, round) {
             (Work::Create, Some(round)) => format!("{}-{round}", case.name),
             _ => case.name.to_owned(),
         };
-        let targets = (0..case.keys).map(|blob| server.target(verb.method(), &path(&name, blob))).collect();
+        let targets =
+            (0..case.keys).map(|blob| server.target(verb.method(), &path_in(bucket, &name, blob))).collect();
         Load {
             server: server.address,
             verb,
@@ -277,10 +280,19 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// A bucket that exists already is as good as a new one.
+/// A bucket that exists already is as good as a new one. Ours tells which ETags its objects get.
 pub(crate) fn make_bucket(server: &Http) -> Result<()> {
-    let target = server.target("PUT", &format!("/{BUCKET}"));
-    once(server.address, &Verb::Put(Arc::new(Vec::new())), &target, 0)
+    let empty = Verb::Put(Arc::new(Vec::new()));
+    for (bucket, etag) in [(BUCKET, "opaque"), (MD5_BUCKET, "md5")] {
+        let path = format!("/{bucket}");
+        if server.which == Which::Signed {
+            let headers = format!("Authorization: Bearer {SECRET_KEY}\r\nx-blobstore-etag: {etag}\r\n");
+            Connection::open(server.address)?.exchange_with(&empty, &path, 0, &headers)?;
+        } else {
+            once(server.address, &empty, &server.target("PUT", &path), 0)?;
+        }
+    }
+    Ok(())
 }
 
 /// Random, so that nothing on the way can shorten it.

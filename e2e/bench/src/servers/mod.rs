@@ -21,6 +21,7 @@ use crate::{Error, Result};
 /// Each starts in well under a second; a loaded machine may need many.
 const START_WAIT_MAX: Duration = Duration::from_secs(60);
 pub(crate) const BUCKET: &str = "bench";
+pub(crate) const MD5_BUCKET: &str = "bench-md5";
 
 /// A server that speaks HTTP, with what it lives on.
 #[derive(Debug)]
@@ -51,9 +52,13 @@ impl Http {
 
 /// Path of the blob with this number of a case.
 pub(crate) fn path(case: &str, blob: usize) -> String {
+    path_in(BUCKET, case, blob)
+}
+
+pub(crate) fn path_in(bucket: &str, case: &str, blob: usize) -> String {
     let case: String =
         case.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
-    format!("/{BUCKET}/{case}/{blob}")
+    format!("/{bucket}/{case}/{blob}")
 }
 
 /// Starts it and waits until it listens.
