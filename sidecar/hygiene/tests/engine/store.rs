@@ -4,13 +4,16 @@
 use std::sync::Arc;
 
 use blobstore_sidecar_api::action::{ActionState, name};
+use blobstore_sidecar_api::config::HygieneConfig;
 use blobstore_sidecar_api::report::{LeakReport, VerdictClass, VerdictState};
 use blobstore_sidecar_core::hygiene::book::Ledger;
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use blobstore_sidecar_core::precondition::Conditions;
 use blobstore_sidecar_hygiene::{Hygiene, HygieneOptions, StoreHooks};
 use blobstore_sidecar_runtime::authority::{Alone, Tenure};
-use blobstore_sidecar_store::{DeleteRequest, EngineAddress, GetRequest, PutRequest, Store, StoreOptions};
+use blobstore_sidecar_store::{
+    DeleteRequest, EngineAddress, GetRequest, PutRequest, Store, StoreOptions, Version, Versioning,
+};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
@@ -73,24 +76,68 @@ fn check(report: &LeakReport, what: &str) {
     assert!(leak.is_none(), "{what}: {leak:#?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_store_tells_is_what_the_engine_holds() {
-    let engine = Engine::start().await;
+/// A store and its hygiene on an engine; the passes of every second check the ledger against the keys while the store
+/// works.
+fn beside(engine: &Engine, config: HygieneConfig) -> (Store, Hygiene) {
     let ledger = Arc::new(Ledger::new());
     let address = EngineAddress::Unix(engine.socket());
     let tenure = Tenure { epoch: 1, run_id: Arc::from("run") };
     let options = StoreOptions { partitions: 16, ..StoreOptions::default() };
     let store = Store::open(address.clone(), options, Arc::new(Alone(tenure)), ledger.clone());
     let hooks = Arc::new(StoreHooks::new(store.clone(), None));
-    // The passes of every second check the ledger against the keys while the store works.
-    let options = HygieneOptions {
-        pod: "pod-0".to_owned(),
-        address,
-        auth: None,
-        config: config(),
-        engine_limit_bytes: 0,
-    };
+    let options =
+        HygieneOptions { pod: "pod-0".to_owned(), address, auth: None, config, engine_limit_bytes: 0 };
     let hygiene = Hygiene::start(options, ledger.clone(), hooks);
+    (store, hygiene)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_are_accounted_for_and_are_no_orphans() {
+    let engine = Engine::start().await;
+    // What nothing names is an orphan after a second, however small.
+    let strict =
+        HygieneConfig { orphan_grace_seconds: 1, orphan_bytes_min: 1, orphan_keys_min: 1, ..config() };
+    let (store, hygiene) = beside(&engine, strict);
+    settled(&hygiene).await;
+    store.create_bucket(&bucket(), None).await.expect("a bucket");
+    put_all(&store, 0).await;
+    store.set_versioning(&bucket(), Versioning::Enabled).await.expect("set");
+    put_all(&store, 100).await;
+    let request = |index, size| DeleteRequest {
+        bucket: bucket(),
+        name: object(index, size),
+        conditions: Conditions::default(),
+    };
+    let mut markers = Vec::new();
+    for size in SIZES {
+        markers.push(store.delete(request(0, size)).await.expect("a marker").version.expect("its version"));
+    }
+    let kept = quiet(&hygiene).await;
+    check(&kept, "with two versions of each");
+    assert!(!has(&kept, VerdictClass::Orphaned), "{:#?}", kept.verdicts);
+    let reclaimed = act(&hygiene, name::RECLAIM_ORPHANS, "reclaim-1").await;
+    println!("{}", reclaimed.message);
+    for size in SIZES {
+        for index in 0..OBJECTS_PER_SIZE {
+            let get = GetRequest::new(bucket(), object(index, size));
+            let old = store.get_version(get, Version::Null).await.expect("kept");
+            let read: Vec<_> = old.body.collect().await;
+            assert!(read.iter().all(Result::is_ok), "{index} of {size}");
+        }
+    }
+    for (size, marker) in SIZES.into_iter().zip(markers) {
+        assert!(store.delete_version(request(0, size), marker).await.expect("removed").marker);
+        for index in 0..OBJECTS_PER_SIZE {
+            store.delete_version(request(index, size), Version::Null).await.expect("removed");
+        }
+    }
+    check(&quiet(&hygiene).await, "with one version of each");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_tells_is_what_the_engine_holds() {
+    let engine = Engine::start().await;
+    let (store, hygiene) = beside(&engine, config());
     settled(&hygiene).await;
 
     store.create_bucket(&bucket(), None).await.expect("a bucket");
