@@ -217,5 +217,19 @@ def conditions_are_about_the_current_version():
     empty(name)
 
 
+@scenario
+def lifecycle_rules_reach_versions():
+    name = kept()
+    rule = {"ID": "one", "Status": "Enabled", "Filter": {"Prefix": "logs/"},
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 30, "NewerNoncurrentVersions": 3},
+            "Expiration": {"ExpiredObjectDeleteMarker": True}}
+    s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": [rule]})
+    same(s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"], [rule])
+    wrong = {**rule, "NoncurrentVersionExpiration": {"NoncurrentDays": 30, "NewerNoncurrentVersions": 101}}
+    refused(400, "InvalidArgument", s3.put_bucket_lifecycle_configuration, Bucket=name,
+            LifecycleConfiguration={"Rules": [wrong]})
+    empty(name)
+
+
 if __name__ == "__main__":
     run("versions")

@@ -32,12 +32,26 @@ pub struct LifecycleRule {
     /// Multipart uploads are aborted this long after they were begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort_after_seconds: Option<u64>,
+    /// Versions end this long after they ceased to be current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noncurrent_after_seconds: Option<u64>,
+    /// So many of them, the newest, stay however old they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noncurrent_keep: Option<u32>,
+    /// A delete marker goes when nothing is left that it hides.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expire_markers: bool,
 }
 
 impl LifecycleRule {
     /// Says something about objects at all.
     pub fn expires_objects(&self) -> bool {
         self.enabled && (self.expire_after_seconds.is_some() || self.expire_at_ms.is_some())
+    }
+
+    /// Says something about versions that are not current, or about delete markers.
+    pub fn expires_versions(&self) -> bool {
+        self.enabled && (self.noncurrent_after_seconds.is_some() || self.expire_markers)
     }
 
     fn ends(&self, modified_ms: u64, now_ms: u64) -> bool {
@@ -64,6 +78,25 @@ impl Lifecycle {
         self.rules.iter().any(|rule| {
             rule.expires_objects() && name.starts_with(&rule.prefix) && rule.ends(modified_ms, now_ms)
         })
+    }
+
+    /// Is the time over of a version that ceased to be current at `since_ms`, with so many newer ones that are not
+    /// current either?
+    pub fn expires_version(&self, name: &str, since_ms: u64, newer: u32, now_ms: u64) -> bool {
+        self.rules.iter().any(|rule| {
+            let late = rule
+                .noncurrent_after_seconds
+                .is_some_and(|seconds| since_ms.saturating_add(seconds.saturating_mul(1000)) <= now_ms);
+            rule.enabled
+                && late
+                && newer >= rule.noncurrent_keep.unwrap_or(0)
+                && name.starts_with(&rule.prefix)
+        })
+    }
+
+    /// Is a delete marker that hides nothing to go?
+    pub fn expires_marker(&self, name: &str) -> bool {
+        self.rules.iter().any(|rule| rule.enabled && rule.expire_markers && name.starts_with(&rule.prefix))
     }
 
     /// Is this upload to be aborted?
@@ -93,12 +126,22 @@ mod tests {
                 LifecycleRule { expire_at_ms: Some(5_000), ..rule("old/") },
                 LifecycleRule { abort_after_seconds: Some(1), ..rule("") },
                 LifecycleRule { enabled: false, expire_after_seconds: Some(0), ..rule("") },
+                LifecycleRule {
+                    noncurrent_after_seconds: Some(5),
+                    noncurrent_keep: Some(2),
+                    expire_markers: true,
+                    ..rule("v/")
+                },
             ],
         };
         assert!(lifecycle.expires("log/a", 1_000, 11_000) && !lifecycle.expires("log/a", 1_001, 11_000));
         assert!(lifecycle.expires("old/a", 4_999, 5_000) && !lifecycle.expires("old/a", 0, 4_999));
         assert!(!lifecycle.expires("a", 0, u64::MAX), "a rule that is off");
         assert!(lifecycle.aborts("x", 1_000, 2_000) && !lifecycle.aborts("x", 1_001, 2_000));
+        assert!(lifecycle.expires_version("v/a", 1_000, 2, 6_000) && lifecycle.expires_marker("v/a"));
+        assert!(!lifecycle.expires_version("v/a", 1_001, 2, 6_000), "too young");
+        assert!(!lifecycle.expires_version("v/a", 1_000, 1, 6_000), "one of the newest two");
+        assert!(!lifecycle.expires_version("a", 0, 9, u64::MAX) && !lifecycle.expires_marker("a"));
         assert_eq!(Lifecycle::parse(&lifecycle.text()), Some(lifecycle));
         assert_eq!(Lifecycle::parse("{}"), None);
         assert_eq!(Lifecycle::parse("{\"rules\":[{\"enabled\":true,\"foreign\":1}]}"), None);

@@ -7,9 +7,10 @@ use http::StatusCode;
 use s3s::dto::{
     AbortIncompleteMultipartUpload, CORSRule, ExpirationStatus, GetBucketCorsInput, GetBucketCorsOutput,
     GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput, GetBucketTaggingInput,
-    GetBucketTaggingOutput, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter, PutBucketCorsInput,
-    PutBucketCorsOutput, PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput,
-    PutBucketTaggingInput, PutBucketTaggingOutput, Tag, Timestamp, TimestampFormat,
+    GetBucketTaggingOutput, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
+    NoncurrentVersionExpiration, PutBucketCorsInput, PutBucketCorsOutput,
+    PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput, PutBucketTaggingInput,
+    PutBucketTaggingOutput, Tag, Timestamp, TimestampFormat,
 };
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 use serde::Serialize;
@@ -183,6 +184,9 @@ fn date(at: &Timestamp) -> S3Result<u64> {
     Ok(seconds * 1_000)
 }
 
+/// Versions that a rule keeps whatever their age: S3's own limit.
+const NEWER_MAX: i32 = 100;
+
 /// A rule as the store keeps it. What it would not follow is refused.
 fn kept((index, rule): (usize, LifecycleRule)) -> S3Result<Rule> {
     let refused = |what: &str| s3_error!(NotImplemented, "{what} in a lifecycle rule is not implemented");
@@ -190,9 +194,6 @@ fn kept((index, rule): (usize, LifecycleRule)) -> S3Result<Rule> {
         || rule.noncurrent_version_transitions.is_some_and(|all| !all.is_empty())
     {
         return Err(refused("Transition"));
-    }
-    if rule.noncurrent_version_expiration.is_some() {
-        return Err(refused("NoncurrentVersionExpiration"));
     }
     let id = rule.id.unwrap_or_else(|| format!("rule-{}", index + 1));
     if id.chars().count() > RULE_ID_CHARS_MAX {
@@ -218,6 +219,16 @@ fn kept((index, rule): (usize, LifecycleRule)) -> S3Result<Rule> {
     }
     let expiration = rule.expiration.unwrap_or_default();
     let abort = rule.abort_incomplete_multipart_upload.and_then(|abort| abort.days_after_initiation);
+    let noncurrent = rule.noncurrent_version_expiration.unwrap_or_default();
+    let newer = noncurrent.newer_noncurrent_versions;
+    if newer.is_some_and(|newer| !(1..=NEWER_MAX).contains(&newer))
+        || newer.is_some() && noncurrent.noncurrent_days.is_none()
+    {
+        return Err(s3_error!(
+            InvalidArgument,
+            "'NewerNoncurrentVersions' goes from 1 to 100, with 'NoncurrentDays'"
+        ));
+    }
     let kept = Rule {
         id,
         enabled,
@@ -225,15 +236,16 @@ fn kept((index, rule): (usize, LifecycleRule)) -> S3Result<Rule> {
         expire_after_seconds: expiration.days.map(days).transpose()?,
         expire_at_ms: expiration.date.as_ref().map(date).transpose()?,
         abort_after_seconds: abort.map(days).transpose()?,
+        noncurrent_after_seconds: noncurrent.noncurrent_days.map(days).transpose()?,
+        noncurrent_keep: newer.and_then(|newer| u32::try_from(newer).ok()),
+        expire_markers: expiration.expired_object_delete_marker.unwrap_or_default(),
     };
-    let marker = expiration.expired_object_delete_marker.is_some();
     if kept.expire_after_seconds.is_none()
         && kept.expire_at_ms.is_none()
         && kept.abort_after_seconds.is_none()
+        && kept.noncurrent_after_seconds.is_none()
+        && expiration.expired_object_delete_marker.is_none()
     {
-        if marker {
-            return Err(refused("ExpiredObjectDeleteMarker"));
-        }
         return Err(s3_error!(InvalidRequest, "At least one action needs to be specified in a rule"));
     }
     Ok(kept)
@@ -254,9 +266,11 @@ fn shown(rule: Rule) -> LifecycleRule {
     let whole_days = |seconds: u64| i32::try_from(seconds / DAY_SECONDS).unwrap_or(i32::MAX);
     let status = if rule.enabled { ExpirationStatus::ENABLED } else { ExpirationStatus::DISABLED };
     let (days, date) = (rule.expire_after_seconds.map(whole_days), rule.expire_at_ms.map(timestamp));
-    let expiration = (days.is_some() || date.is_some()).then(|| LifecycleExpiration {
+    let markers = rule.expire_markers.then_some(true);
+    let expiration = (days.is_some() || date.is_some() || markers.is_some()).then(|| LifecycleExpiration {
         days,
         date,
+        expired_object_delete_marker: markers,
         ..LifecycleExpiration::default()
     });
     LifecycleRule {
@@ -267,7 +281,12 @@ fn shown(rule: Rule) -> LifecycleRule {
         abort_incomplete_multipart_upload: rule.abort_after_seconds.map(|seconds| {
             AbortIncompleteMultipartUpload { days_after_initiation: Some(whole_days(seconds)) }
         }),
-        noncurrent_version_expiration: None,
+        noncurrent_version_expiration: rule.noncurrent_after_seconds.map(|seconds| {
+            NoncurrentVersionExpiration {
+                noncurrent_days: Some(whole_days(seconds)),
+                newer_noncurrent_versions: rule.noncurrent_keep.and_then(|keep| i32::try_from(keep).ok()),
+            }
+        }),
         noncurrent_version_transitions: None,
         prefix: None,
         transitions: None,

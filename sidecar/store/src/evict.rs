@@ -63,7 +63,7 @@ impl Inner {
             Err(error) => return Err(error),
         };
         match (current, bucket.versioning().keeps()) {
-            (false, _) => self.purge(target, &bucket, head.version()).await,
+            (false, _) => self.purge_old(target, &bucket, head.version()).await,
             (true, false) => self.delete_record(target, &bucket.epoch.to_string(), &head.generation.0).await,
             (true, true) => Ok(Deleted::Changed),
         }

@@ -136,6 +136,7 @@ impl Inner {
             };
             let Some(lifecycle) = lifecycle.filter(|lifecycle| !lifecycle.rules.is_empty()) else { continue };
             for tag in &tags {
+                ended += self.apply_to_versions(*tag, &bucket, &lifecycle, now).await?;
                 ended += self.apply_to_objects(*tag, &bucket, &lifecycle, now).await?;
                 ended += self.apply_to_uploads(*tag, &bucket, &lifecycle, now).await?;
             }

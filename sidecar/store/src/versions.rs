@@ -23,6 +23,7 @@ use crate::{
 };
 
 pub(crate) mod delete;
+mod expiry;
 pub(crate) mod list;
 mod read;
 

@@ -1,5 +1,6 @@
 -- Removes one version for good. If it was the current one, the newest that is left becomes current.
--- KEYS record; ARGV 1 'null' or the version's generation, 2 epoch, 3 access hour of the one that becomes current
+-- KEYS record; ARGV 1 'null' or the version's generation, 2 epoch, 3 access hour of the one that becomes current,
+-- 4 '1': only if it is not the current one
 -- Answers with 'current' or 'history', the head of what went, and of what became current.
 local at = place(KEYS[1])
 if is_sealed(at, ARGV[2]) then return {'SEALED'} end
@@ -10,6 +11,7 @@ local function is_meant(head)
 end
 local head = redis.call('GETRANGE', KEYS[1], 0, 127)
 if is_meant(head) then
+  if ARGV[4] == '1' then return {'CHANGED'} end
   redis.call('UNLINK', KEYS[1])
   count(at, 'b:', 0 - size_of(head))
   doom(at, head)

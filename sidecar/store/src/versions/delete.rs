@@ -114,8 +114,28 @@ impl Inner {
         bucket: &BucketInfo,
         version: Version,
     ) -> Result<Deleted, StoreError> {
+        self.purge_if(target, bucket, version, b"0").await
+    }
+
+    /// The same, unless the version has become current meanwhile.
+    pub(crate) async fn purge_old(
+        &self,
+        target: &Target,
+        bucket: &BucketInfo,
+        version: Version,
+    ) -> Result<Deleted, StoreError> {
+        self.purge_if(target, bucket, version, b"1").await
+    }
+
+    async fn purge_if(
+        &self,
+        target: &Target,
+        bucket: &BucketInfo,
+        version: Version,
+        only_old: &[u8],
+    ) -> Result<Deleted, StoreError> {
         let (epoch, hour) = (bucket.epoch.to_string(), now_hour().to_le_bytes());
-        let args = [version.bytes(), epoch.as_bytes(), &hour];
+        let args = [version.bytes(), epoch.as_bytes(), &hour, only_old];
         self.cache.invalidate_record(&target.cache_key);
         let answer: Result<Vec<Value>, StoreError> =
             self.meta.script(&scripts::VERSION_DELETE, &[&target.record()], &args).await;
@@ -125,6 +145,7 @@ impl Inner {
         let (was_current, gone, next) = match words.as_slice() {
             [b"SEALED"] => return Ok(Deleted::Sealed),
             [b"ABSENT"] => return Ok(Deleted::Absent),
+            [b"CHANGED"] => return Ok(Deleted::Changed),
             [b"OK", place, gone, next] => (*place == b"current", *gone, *next),
             _ => return Err(errors::garbage()),
         };

@@ -18,5 +18,6 @@ mod model_versions;
 mod multipart;
 mod multipart_ends;
 mod objects;
+mod version_ends;
 mod version_faults;
 mod versions;

@@ -25,7 +25,7 @@ pub(crate) fn delete_request(name_: &str) -> DeleteRequest {
     DeleteRequest { bucket: bucket(), name: name(name_), conditions: Conditions::default() }
 }
 
-async fn delete(store: &Store, name_: &str) -> DeleteOutcome {
+pub(crate) async fn delete(store: &Store, name_: &str) -> DeleteOutcome {
     store.delete(delete_request(name_)).await.expect("deleted")
 }
 
@@ -37,7 +37,7 @@ async fn get_version(store: &Store, name_: &str, version: Version) -> Result<Byt
     read(store.get_version(GetRequest::new(bucket(), name(name_)), version).await?).await
 }
 
-async fn keep(store: &Store, keeps: Versioning) {
+pub(crate) async fn keep(store: &Store, keeps: Versioning) {
     store.set_versioning(&bucket(), keeps).await.expect("set");
 }
 
@@ -84,13 +84,13 @@ async fn versions(store: &Store) -> Vec<ListedVersion> {
     pages(store, listing(1000)).await.into_iter().filter_map(version).collect()
 }
 
-async fn ids(store: &Store) -> Vec<(Version, bool, bool)> {
+pub(crate) async fn ids(store: &Store) -> Vec<(Version, bool, bool)> {
     let shown = |version: ListedVersion| (version.marker.version, version.latest, version.delete_marker);
     versions(store).await.into_iter().map(shown).collect()
 }
 
 /// Everything goes, and the engine and the ledger are as they were.
-async fn ends_empty(bench: &Bench) {
+pub(crate) async fn ends_empty(bench: &Bench) {
     for version in versions(&bench.store).await {
         purge(&bench.store, &version.name, version.marker.version).await;
     }
