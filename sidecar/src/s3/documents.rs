@@ -271,7 +271,6 @@ fn shown(rule: Rule) -> LifecycleRule {
         days,
         date,
         expired_object_delete_marker: markers,
-        ..LifecycleExpiration::default()
     });
     LifecycleRule {
         id: Some(rule.id),
