@@ -267,11 +267,9 @@ fn shown(rule: Rule) -> LifecycleRule {
     let status = if rule.enabled { ExpirationStatus::ENABLED } else { ExpirationStatus::DISABLED };
     let (days, date) = (rule.expire_after_seconds.map(whole_days), rule.expire_at_ms.map(timestamp));
     let markers = rule.expire_markers.then_some(true);
-    let expiration = (days.is_some() || date.is_some() || markers.is_some()).then(|| LifecycleExpiration {
-        days,
-        date,
-        expired_object_delete_marker: markers,
-    });
+    let some = days.is_some() || date.is_some() || markers.is_some();
+    let expiration =
+        some.then_some(LifecycleExpiration { days, date, expired_object_delete_marker: markers });
     LifecycleRule {
         id: Some(rule.id),
         filter: Some(LifecycleRuleFilter { prefix: Some(rule.prefix), ..LifecycleRuleFilter::default() }),
