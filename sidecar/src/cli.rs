@@ -107,6 +107,12 @@ pub struct DevArgs {
     /// YAML list of users: name, token, accessKey, secretKey, rights.
     #[arg(long)]
     pub users: Option<PathBuf>,
+    /// Certificate (PEM, a chain) of the client port, which then speaks TLS only. Read again when it changes.
+    #[arg(long, requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
     /// YAML list of read-through origins: as in a store's resource, in the form of `sidecar.json`.
     #[arg(long)]
     pub origins: Option<PathBuf>,

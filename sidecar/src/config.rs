@@ -8,6 +8,7 @@ use blobstore_sidecar_api::config::SidecarConfig;
 use blobstore_sidecar_api::ports;
 
 use crate::auth::{Users, UsersError};
+use crate::tls::Files;
 
 /// Name of the operator's document in its folder.
 pub const SIDECAR_JSON: &str = "sidecar.json";
@@ -117,6 +118,12 @@ pub fn users(folders: &Folders, anonymous: bool) -> Result<(String, Users), Conf
     Ok((text, users))
 }
 
+/// Certificate and key of the client port.
+pub fn certificate(folders: &Folders) -> Files {
+    let file = |name| folders.secret.join(name);
+    Files { certificate: file(ports::SECRET_TLS_CERTIFICATE), key: file(ports::SECRET_TLS_KEY) }
+}
+
 fn read(path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
@@ -153,6 +160,7 @@ mod tests {
             anonymous: false,
             origins: Vec::new(),
             compression: None,
+            tls: false,
         }
     }
 

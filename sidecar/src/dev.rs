@@ -23,6 +23,7 @@ use crate::peers::{Peering, PeeringConfig};
 use crate::ports::{self, Ports};
 use crate::shell::Shell;
 use crate::telemetry::LogFilter;
+use crate::tls::{Files, Tls, TlsError};
 
 mod control;
 mod engine;
@@ -52,6 +53,8 @@ pub enum DevError {
     },
     #[error(transparent)]
     Users(#[from] UsersError),
+    #[error("open the client port for TLS")]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("listen on {address}")]
@@ -72,6 +75,8 @@ pub async fn run(args: DevArgs, log: LogFilter) -> Result<(), DevError> {
     crate::metrics::register();
     let users = users(&args)?;
     let origins = origins(&args)?;
+    let tls = tls(&args)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     // Sockets have short names: the data folder's path may be too long for one.
     let run_dir = tempfile::Builder::new().prefix("blobstore-").tempdir().map_err(DevError::Folder)?;
     let data_dir = args.data_dir.clone().unwrap_or_else(|| run_dir.path().join("data"));
@@ -109,10 +114,17 @@ pub async fn run(args: DevArgs, log: LogFilter) -> Result<(), DevError> {
         Arc::clone(&shell),
         control,
         log,
-        Ports { client, admin, peer: None, admin_token: args.admin_token.clone(), peer_token: String::new() },
+        Ports {
+            client,
+            admin,
+            peer: None,
+            admin_token: args.admin_token.clone(),
+            peer_token: String::new(),
+            tls,
+        },
     );
     tracing::info!(%address, %admin_address, "serving");
-    ready(address).map_err(DevError::Say)?;
+    ready(scheme, address).map_err(DevError::Say)?;
 
     tokio::select! {
         _ = terminate.recv() => {}
@@ -204,14 +216,19 @@ fn origins(args: &DevArgs) -> Result<Vec<OriginConfig>, DevError> {
     serde_yaml_ng::from_str(&text).map_err(|error| read(error.into()))
 }
 
+fn tls(args: &DevArgs) -> Result<Option<Tls>, DevError> {
+    let pair = args.tls_certificate.clone().zip(args.tls_key.clone());
+    Ok(pair.map(|(certificate, key)| Tls::load(Files { certificate, key })).transpose()?)
+}
+
 fn listen(address: SocketAddr) -> Result<tokio::net::TcpListener, DevError> {
     crate::server::bind(address).map_err(|source| DevError::Listen { address, source })
 }
 
 /// The one line on standard output: whoever started us waits for it.
-fn ready(address: SocketAddr) -> std::io::Result<()> {
+fn ready(scheme: &str, address: SocketAddr) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "ready http://{address}")?;
+    writeln!(out, "ready {scheme}://{address}")?;
     out.flush()
 }
 

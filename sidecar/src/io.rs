@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::metrics::{REJECTED, reason};
+use crate::tls::Wire;
 
 /// Shared by a connection's socket and its requests.
 #[derive(Clone, Debug, Default)]
@@ -89,10 +89,10 @@ impl Deadline {
     }
 }
 
-/// A TCP stream with [`Patience`].
+/// A connection with [`Patience`].
 #[derive(Debug)]
 pub struct GuardedStream {
-    stream: TcpStream,
+    stream: Wire,
     busy: Busy,
     patience: Patience,
     /// Some while a header is arriving: since when, and behind how many requests.
@@ -102,7 +102,7 @@ pub struct GuardedStream {
 }
 
 impl GuardedStream {
-    pub fn new(stream: TcpStream, busy: Busy, patience: Patience) -> Self {
+    pub fn new(stream: Wire, busy: Busy, patience: Patience) -> Self {
         Self {
             stream,
             busy,

@@ -32,5 +32,6 @@ pub mod server;
 pub mod shell;
 mod spare;
 pub mod telemetry;
+pub mod tls;
 pub mod wire;
 pub mod xml;

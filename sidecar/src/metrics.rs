@@ -62,10 +62,18 @@ pub static HEAP_HANDED_OUT: LazyLock<IntCounter> = LazyLock::new(|| {
         "Bytes that the sidecar's heap has handed out since its start, freed or not.",
     )
 });
+pub static CERTIFICATES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "blobstore_sidecar_certificate_loads_total",
+        "Changes of the client port's certificate, by result: used, or refused while the last one stays.",
+        &["result"],
+    )
+});
 /// Why something was turned away; the label values of [`REJECTED`].
 pub mod reason {
     pub const CONNECTIONS: &str = "connections";
     pub const BUDGET: &str = "budget";
+    pub const HANDSHAKE: &str = "handshake";
     pub const HEADER_TIMEOUT: &str = "header_timeout";
     pub const BODY_TIMEOUT: &str = "body_timeout";
     pub const SLOW_READER: &str = "slow_reader";
@@ -90,7 +98,8 @@ pub fn register() {
     for counter in [&BYTES_IN, &BYTES_OUT, &PANICS] {
         LazyLock::force(counter);
     }
-    for family in [&REQUESTS, &CONNECTIONS_OPENED, &CONNECTIONS_CLOSED, &REJECTED, &FORWARDED] {
+    for family in [&REQUESTS, &CONNECTIONS_OPENED, &CONNECTIONS_CLOSED, &REJECTED, &FORWARDED, &CERTIFICATES]
+    {
         LazyLock::force(family);
     }
     LazyLock::force(&SECONDS);

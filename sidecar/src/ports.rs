@@ -14,6 +14,7 @@ use crate::peer_port::PeerPort;
 use crate::server::{self, Port};
 use crate::shell::Shell;
 use crate::telemetry::LogFilter;
+use crate::tls::{RELOAD_EVERY, Tls};
 
 /// The operator, Prometheus, the kubelet and a person or two.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
@@ -28,6 +29,8 @@ pub struct Ports {
     pub peer: Option<TcpListener>,
     pub admin_token: String,
     pub peer_token: String,
+    /// Of the client port.
+    pub tls: Option<Tls>,
 }
 
 /// Running ports.
@@ -37,16 +40,20 @@ pub struct Running {
     admin: JoinHandle<()>,
     sweeper: JoinHandle<()>,
     origins: Option<JoinHandle<()>>,
+    certificate: Option<JoinHandle<()>>,
 }
 
 pub fn start(shell: Arc<Shell>, control: Arc<dyn Control>, log: LogFilter, ports: Ports) -> Running {
-    let Ports { client, admin, peer, admin_token, peer_token } = ports;
+    let Ports { client, admin, peer, admin_token, peer_token, tls } = ports;
     let connections_max = usize::try_from(shell.limits.connections_max).unwrap_or(usize::MAX);
-    let port = |name, connections_max| Port { name, connections_max, patience: shell.patience() };
+    let port = |name, connections_max| Port { name, connections_max, patience: shell.patience(), tls: None };
     let drain = || shell.drain.subscribe();
     let service = Arc::new(ClientPort::new(Arc::clone(&shell)));
-    let mut data =
-        vec![tasks::spawn("port", server::serve(client, port("client", connections_max), service, drain()))];
+    let tls = tls.map(Arc::new);
+    let certificate =
+        tls.clone().map(|tls| tasks::spawn("certificate", async move { tls.follow(RELOAD_EVERY).await }));
+    let clients = Port { tls, ..port("client", connections_max) };
+    let mut data = vec![tasks::spawn("port", server::serve(client, clients, service, drain()))];
     if let Some(peer) = peer {
         let service = Arc::new(PeerPort {
             shell: Arc::clone(&shell),
@@ -62,7 +69,7 @@ pub fn start(shell: Arc<Shell>, control: Arc<dyn Control>, log: LogFilter, ports
     let admin = tasks::spawn("port", admin);
     let origins = crate::origins::keep(&shell);
     let sweeper = tasks::spawn("clients_sweeper", sweep(shell));
-    Running { data, admin, sweeper, origins }
+    Running { data, admin, sweeper, origins, certificate }
 }
 
 /// A drain that does not come: the port ends when its task is aborted.
@@ -93,8 +100,8 @@ impl Running {
         shell.store.drain(patience).await;
         shell.peering.clients().clear();
         self.sweeper.abort();
-        if let Some(origins) = self.origins {
-            origins.abort();
+        for task in [self.origins, self.certificate].into_iter().flatten() {
+            task.abort();
         }
         self.admin.abort();
     }

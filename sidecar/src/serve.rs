@@ -26,6 +26,7 @@ use crate::ports::{self, Ports};
 use crate::server;
 use crate::shell::Shell;
 use crate::telemetry::LogFilter;
+use crate::tls::{Tls, TlsError};
 
 mod control;
 
@@ -40,6 +41,8 @@ const GRACE_EXTRA_SECONDS: u64 = 20;
 pub enum ServeError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("open the client port for TLS")]
+    Tls(#[from] TlsError),
     #[error("make a client of the Kubernetes API")]
     Kubernetes(#[source] kube::Error),
     #[error("start the shard member")]
@@ -61,6 +64,7 @@ pub async fn run(args: ServeArgs, log: LogFilter) -> Result<(), ServeError> {
     let folders = Folders { config: args.config_dir.clone(), secret: args.secret_dir.clone() };
     let pod = PodConfig::load(&folders, |name| std::env::var(name).ok())?;
     let (users_text, users) = config::users(&folders, pod.config.anonymous)?;
+    let tls = pod.config.tls.then(|| Tls::load(config::certificate(&folders))).transpose()?;
     let client = kube::Client::try_default().await.map_err(ServeError::Kubernetes)?;
     let store = &pod.config.store;
     let register = Arc::new(LeaseRegister::new(client, &store.namespace, &store.name, pod.shard));
@@ -82,6 +86,7 @@ pub async fn run(args: ServeArgs, log: LogFilter) -> Result<(), ServeError> {
             peer: Some(peer),
             admin_token: pod.secrets.admin_token.clone(),
             peer_token: pod.secrets.peer_token.clone(),
+            tls,
         },
     );
     let users =

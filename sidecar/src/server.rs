@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::body::Body;
 use crate::io::{Busy, GuardedStream, Patience};
 use crate::metrics::{CONNECTIONS_CLOSED, CONNECTIONS_OPENED, REJECTED, reason};
+use crate::tls::{Tls, Wire};
 
 /// hyper's buffer per connection: two reads' worth; 10,000 idle connections hold none of it.
 const BUFFER_BYTES_MAX: usize = 128 << 10;
@@ -52,12 +53,14 @@ pub trait Service: Send + Sync + 'static {
 }
 
 /// One port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Port {
     /// Metric label: `client`, `admin` or `peer`.
     pub name: &'static str,
     pub connections_max: usize,
     pub patience: Patience,
+    /// `None`: plain.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Binds with address reuse, so that a restart does not wait for old connections.
@@ -90,7 +93,9 @@ pub async fn serve<S: Service>(
         };
         match accepted {
             Ok((stream, _)) => match Arc::clone(&permits).try_acquire_owned() {
-                Ok(permit) => start(stream, port, Arc::clone(&service), permit, drain.clone()),
+                Ok(permit) => start(stream, port.clone(), Arc::clone(&service), permit, drain.clone()),
+                // Under TLS the refusal could not be read.
+                Err(_) if port.tls.is_some() => REJECTED.with_label_values(&[reason::CONNECTIONS]).inc(),
                 Err(_) => turn_away(stream, &doors),
             },
             Err(error) => {
@@ -115,8 +120,17 @@ fn start<S: Service>(
     tasks::spawn("connection", async move {
         // Both move into the task: the permit is free when the task is gone, whichever way it went.
         let (_permit, _closed) = (permit, closed);
-        if let Err(error) = connection(stream, port, service, drain).await {
-            tracing::debug!(port = port.name, %error, "connection ended");
+        let name = port.name;
+        let stream = match wire(stream, &port).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                REJECTED.with_label_values(&[reason::HANDSHAKE]).inc();
+                tracing::debug!(port = name, %error, "no TLS");
+                return;
+            }
+        };
+        if let Err(error) = connection(stream, port.patience, service, drain).await {
+            tracing::debug!(port = name, %error, "connection ended");
         }
     });
 }
@@ -130,17 +144,26 @@ impl Drop for Closed {
     }
 }
 
-async fn connection<S: Service>(
-    stream: TcpStream,
-    port: Port,
-    service: Arc<S>,
-    mut drain: watch::Receiver<bool>,
-) -> Result<(), hyper::Error> {
+/// The connection as hyper gets it. A handshake takes no longer than a header may.
+async fn wire(stream: TcpStream, port: &Port) -> io::Result<Wire> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "set TCP_NODELAY");
     }
+    match &port.tls {
+        None => Ok(Wire::Bare(stream)),
+        // Boxed: the state of a handshake would be part of every connection's task.
+        Some(tls) => Box::pin(tokio::time::timeout(port.patience.header, tls.accept(stream))).await?,
+    }
+}
+
+async fn connection<S: Service>(
+    stream: Wire,
+    patience: Patience,
+    service: Arc<S>,
+    mut drain: watch::Receiver<bool>,
+) -> Result<(), hyper::Error> {
     let busy = Busy::default();
-    let io = TokioIo::new(GuardedStream::new(stream, busy.clone(), port.patience));
+    let io = TokioIo::new(GuardedStream::new(stream, busy.clone(), patience));
     let shared = busy.clone();
     let answer = hyper::service::service_fn(move |request| {
         Arc::clone(&service).answer(request, shared.clone()).map(Ok::<_, Infallible>)
@@ -224,9 +247,8 @@ mod tests {
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (stream, _) = accepted.expect("a connection");
         let patience = Patience { header: LINGER, stalled: LINGER };
-        let port = Port { name: "client", connections_max: 1, patience };
         let (_keep, drain) = watch::channel(false);
-        let bytes = size_of_val(&connection(stream, port, Arc::new(Never), drain));
+        let bytes = size_of_val(&connection(Wire::Bare(stream), patience, Arc::new(Never), drain));
         assert!(bytes <= TASK_BYTES_MAX, "{bytes} bytes");
         drop(client);
     }

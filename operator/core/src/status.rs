@@ -200,8 +200,9 @@ fn memory(observed: &Observed) -> Option<MemoryStatus> {
 fn endpoints(store: &ValidStore) -> Endpoints {
     let service = names::client_service(&store.name);
     let generated = !store.sidecar.anonymous && store.users_secret.is_none();
+    let scheme = if store.tls_secret.is_some() { "https" } else { "http" };
     Endpoints {
-        http: format!("http://{service}.{}.svc:{}", store.namespace, ports::CLIENT_PORT),
+        http: format!("{scheme}://{service}.{}.svc:{}", store.namespace, ports::CLIENT_PORT),
         credentials_secret: generated.then(|| names::auth_secret(&store.name)),
     }
 }

@@ -40,6 +40,8 @@ pub struct ValidStore {
     pub storage: Option<Storage>,
     pub hygiene: Hygiene,
     pub users_secret: Option<String>,
+    /// Certificate and key of the client port.
+    pub tls_secret: Option<String>,
     pub origins: Vec<OriginMount>,
     pub scheduling: SchedulingSpec,
     pub paused: bool,
@@ -140,6 +142,7 @@ pub fn validate(store: &BlobStore) -> Result<ValidStore, Invalid> {
         storage,
         hygiene,
         users_secret: spec.auth.users_secret.as_ref().map(|secret| secret.name.clone()),
+        tls_secret: spec.auth.tls_secret.as_ref().map(|secret| secret.name.clone()),
         origins: origins::mounts(spec),
         scheduling: spec.scheduling.clone(),
         paused: spec.lifecycle.paused,

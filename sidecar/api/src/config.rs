@@ -33,6 +33,10 @@ pub struct SidecarConfig {
     /// Absent when nothing is packed, so that a sidecar of before it can read the document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<CompressionConfig>,
+    /// The client port speaks TLS, with the certificate in the Secret's folder. Absent when it does not, so that a
+    /// sidecar of before it can read the document.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
 }
 
 /// zstd for bodies that nobody uses.

@@ -38,6 +38,9 @@ pub const SECRET_ENGINE_PASSWORD: &str = "engine-password";
 pub const SECRET_REPLICATION_PASSWORD: &str = "replication-password";
 /// YAML list of users: name, accessKey, secretKey, token, rights.
 pub const SECRET_USERS: &str = "users.yaml";
+/// Certificate and key of the client port, named as in a Secret of type `kubernetes.io/tls`.
+pub const SECRET_TLS_CERTIFICATE: &str = "tls.crt";
+pub const SECRET_TLS_KEY: &str = "tls.key";
 
 /// Folders with the credentials of the origins: one per origin, by its name.
 pub const ORIGINS_DIR: &str = "/etc/blobstore/origins";

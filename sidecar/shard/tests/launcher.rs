@@ -46,6 +46,7 @@ fn sidecar_config(persistence: Persistence) -> SidecarConfig {
         anonymous: true,
         origins: Vec::new(),
         compression: None,
+        tls: false,
     }
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
+use blobstore_sidecar_s3::actions;
 use blobstore_sidecar_s3::policy::{Deed, Policy, Verdict};
 use blobstore_sidecar_store::{ErrorKind, StoreError};
 use http::StatusCode;
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 
-use super::{Exchange, HEADER_TAGS, Side, failure};
+use super::{Exchange, HEADER_TAGS, Side, VERSION_PARAMETER, failure};
 use crate::auth::{Denied, Target};
 use crate::error::ApiError;
 use crate::metrics::{REJECTED, reason};
@@ -74,7 +75,9 @@ impl Exchange<'_> {
             return Ok(Allowed::Known);
         }
         let (mut open, mut opened) = (true, false);
+        let version = self.names_version();
         for (action, bucket, key, opens) in deeds(operation, self.head.headers.contains_key(HEADER_TAGS)) {
+            let action = if version { actions::versioned(action) } else { action };
             let said = verdict(self.shell, &[action], bucket, key).await;
             match said.map_err(|error| self.fail(error))? {
                 Verdict::Deny => return Err(denied("the bucket's policy denies this to everybody")),
@@ -107,6 +110,14 @@ impl Exchange<'_> {
                 "this user has no {right:?} right here: its grants are in the store's users Secret"
             )),
         })
+    }
+
+    /// Is it about one version? That is another action to a policy.
+    fn names_version(&self) -> bool {
+        let pairs = self.head.uri.query().unwrap_or_default().split('&');
+        pairs
+            .map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name))
+            .any(|name| name == VERSION_PARAMETER)
     }
 
     /// Who may read objects but not list them is not told which ones there are.

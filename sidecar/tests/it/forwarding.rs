@@ -156,8 +156,14 @@ fn sidecar(pod: &str, lower_is_here: bool, origins: Vec<OriginConfig>) -> Sideca
     let local = |listener: &tokio::net::TcpListener| listener.local_addr().expect("an address");
     let (client_address, peer_address) = (local(&client), local(&peer));
     let tokens = |token: &str| token.to_owned();
-    let ports =
-        Ports { client, admin, peer: Some(peer), admin_token: String::new(), peer_token: tokens(PEER_TOKEN) };
+    let ports = Ports {
+        client,
+        admin,
+        peer: Some(peer),
+        admin_token: String::new(),
+        peer_token: tokens(PEER_TOKEN),
+        tls: None,
+    };
     let running =
         ports::start(Arc::clone(&shell), Arc::new(NoControl), telemetry::start(Format::Text), ports);
     Sidecar {

@@ -33,4 +33,6 @@ mod signer;
 #[cfg(test)]
 mod spare;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod versions;

@@ -73,7 +73,8 @@ impl Dev {
         let out = child.stdout.take().expect("a pipe");
         let mut line = String::new();
         let read = BufReader::new(out).read_line(&mut line);
-        let address = line.trim().strip_prefix("ready http://").and_then(|address| address.parse().ok());
+        let address = line.trim().strip_prefix("ready ").and_then(|url| url.split_once("://"));
+        let address = address.and_then(|(_, address)| address.parse().ok());
         let Some(address) = address else {
             let _ = (child.kill(), child.wait());
             panic!("no ready line but {line:?} ({read:?})");

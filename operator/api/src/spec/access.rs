@@ -15,6 +15,10 @@ pub struct AuthSpec {
     /// secretKey, token and rights. Without it the operator makes one user; its keys are in Secret `<store>-auth`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub users_secret: Option<SecretRef>,
+    /// Secret of type kubernetes.io/tls in the same namespace: with it the client port speaks TLS only. A renewed
+    /// certificate is in use within a minute or two, without a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_secret: Option<SecretRef>,
 }
 
 /// A Secret in the same namespace.

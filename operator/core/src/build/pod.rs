@@ -248,7 +248,8 @@ fn volumes(store: &ValidStore) -> Value {
     json!(volumes)
 }
 
-/// One folder: generated values from our Secret, the users from it or from the user's own.
+/// One folder: generated values from our Secret, the users from it or from the user's own, the certificate if there
+/// is one.
 fn secret_sources(store: &ValidStore) -> Value {
     let mut ours = vec![
         ports::SECRET_ADMIN_TOKEN,
@@ -264,6 +265,10 @@ fn secret_sources(store: &ValidStore) -> Value {
         vec![json!({ "secret": { "name": names::auth_secret(&store.name), "items": items(&ours) } })];
     if let Some(name) = &store.users_secret {
         sources.push(json!({ "secret": { "name": name, "items": items(&[ports::SECRET_USERS]) } }));
+    }
+    if let Some(name) = &store.tls_secret {
+        let pair = items(&[ports::SECRET_TLS_CERTIFICATE, ports::SECRET_TLS_KEY]);
+        sources.push(json!({ "secret": { "name": name, "items": pair } }));
     }
     json!(sources)
 }

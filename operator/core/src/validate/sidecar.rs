@@ -29,6 +29,7 @@ pub(super) fn config(spec: &BlobStoreSpec, store: StoreIdentity, problems: &mut 
         anonymous: spec.auth.anonymous,
         origins: origins::configs(spec, problems),
         compression: compression(&spec.sidecar.compression, problems),
+        tls: spec.auth.tls_secret.is_some(),
     }
 }
 

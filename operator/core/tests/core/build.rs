@@ -20,7 +20,7 @@ persistence: Aof
 storage: {size: 10Gi, className: fast}
 cache: true
 engine: {image: 'redis:7.4', config: {hz: '50', client-output-buffer-limit: normal 0 0 0, notify-keyspace-events: ''}}
-auth: {usersSecret: {name: team-users}}
+auth: {usersSecret: {name: team-users}, tlsSecret: {name: team-tls}}
 origins:
 - {name: aws, bucket: media, s3: {bucket: raw, region: eu-central-1}, credentialsSecret: {name: aws-keys}, ttl: 10m}
 - {name: web, bucket: media, prefix: web/, http: {url: 'https://example.org/files'}, immutable: true}

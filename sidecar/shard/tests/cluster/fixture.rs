@@ -61,6 +61,7 @@ pub(crate) fn sidecar_config(members: u32, persistence: Persistence) -> SidecarC
         anonymous: true,
         origins: Vec::new(),
         compression: None,
+        tls: false,
     }
 }
 
