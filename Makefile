@@ -55,7 +55,7 @@ bench: own ## Speed and memory beside nginx, Varnish, webdis, versitygw, MinIO a
 bench-operator: own ## Memory of the operator and its requests to the API server with fifty stores
 	@cargo test --release --locked -p blobstore-operator --test fifty -- --nocapture
 
-soak: own ## The end-to-end tests again and again for SOAK_MINUTES (60)
+soak: own ## Each fuzz target for FUZZ_SECONDS (60), then the end-to-end tests again and again for SOAK_MINUTES (60)
 	@e2e/run-tests.sh soak
 
 lint: own ## Format and lint, warnings are errors

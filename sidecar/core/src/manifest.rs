@@ -101,7 +101,8 @@ fn decode(bytes: &[u8]) -> Option<Manifest> {
     let count = usize::try_from(u32_at(32)?).ok()?;
     let (crcs, rest) = rest.split_at_checked(count.checked_mul(8)?)?;
     let pack = if flags & FLAG_PACKED == 0 { None } else { Some(Pack::decode(count, rest)?) };
-    if pack.is_none() && !rest.is_empty() {
+    // While the upload runs nothing is known of its chunks.
+    if (pack.is_none() && !rest.is_empty()) || (!complete && (count > 0 || pack.is_some())) {
         return None;
     }
     let crcs = crcs.chunks_exact(8).map(|crc| crc.try_into().map(u64::from_le_bytes));

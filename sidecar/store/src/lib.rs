@@ -19,6 +19,8 @@ mod engine;
 mod error;
 mod evict;
 mod expiry;
+#[doc(hidden)]
+pub mod fuzzing;
 mod get;
 mod list;
 mod memory;
