@@ -132,6 +132,10 @@ impl Head {
             tail: u32::from(get_u16(bytes, 112)),
             parts_bytes: if flags & FLAG_IN_PARTS == 0 { 0 } else { size },
         };
+        // A body in parts has no tail, and then its size is the sum that was written.
+        if layout.in_parts() && layout.tail > 0 {
+            return Err(RecordError::Inconsistent);
+        }
         if layout.size() != size || layout.last > layout.chunk_bytes || layout.chunk_bytes == 0 {
             return Err(RecordError::Inconsistent);
         }
