@@ -11,6 +11,10 @@ passed=0
 failed=0
 summary=()
 
+# What needs a cluster: one program per subject, its own tests first, since what they find explains the others. In
+# `e2e/Cargo.toml` each is left out of a plain `cargo test`.
+PROGRAMS=(on_cluster faults admission causes in_cluster hygiene ladder failover roll shards release s3)
+
 # suite NAME COMMAND...: runs it, counts what libtest reported; a command that failed without a failed
 # test (it did not compile, say) counts as one failure.
 suite() {
@@ -31,11 +35,19 @@ count() {
         END { print sum + 0 }' "$2"
 }
 
-unit() {
+# The whole workspace everywhere: with a part of it cargo chooses other features for what all share, and builds all
+# of it once more.
+CARGO=(--ignore-rust-version --locked --workspace)
+
+lint() {
     suite format cargo fmt --all --check
-    suite lint cargo clippy --ignore-rust-version --locked --workspace --all-targets -- -D warnings
-    suite unit cargo test --ignore-rust-version --locked --no-fail-fast
-    suite harness cargo test --ignore-rust-version --locked -p blobstore-e2e --lib --bins --test chart --test crd_reference
+    suite lint cargo clippy "${CARGO[@]}" --all-targets -- -D warnings
+    # Programs that need a cluster are no part of `all targets`.
+    suite lint-e2e cargo clippy "${CARGO[@]}" "${PROGRAMS[@]/#/--test=}" -- -D warnings
+}
+
+unit() {
+    suite unit cargo test "${CARGO[@]}" --no-fail-fast
     suite clients e2e/clients/run.sh
 }
 
@@ -56,11 +68,8 @@ end_to_end() {
     [ $own = no ] || finish_cluster
 }
 
-# One program per subject; the cluster's own tests come first: what they find explains the others.
-PROGRAMS=(cluster faults admission causes store hygiene ladder failover roll shards release)
-
 e2e_suite() {
-    suite "$1" cargo test --ignore-rust-version --locked --no-fail-fast -p blobstore-e2e "${PROGRAMS[@]/#/--test=}" -- \
+    suite "$1" cargo test "${CARGO[@]}" --no-fail-fast "${PROGRAMS[@]/#/--test=}" -- \
         --test-threads="${E2E_THREADS:-2}"
 }
 
@@ -70,8 +79,9 @@ finish_cluster() {
 
 suite setup e2e/setup.sh
 case $what in
-all) unit; end_to_end ;;
-unit) unit ;;
+all) lint; unit; end_to_end ;;
+lint) lint ;;
+unit) lint; unit ;;
 e2e) end_to_end ;;
 soak)
     # The times that are promised; a normal run takes less of everybody's time.
@@ -81,7 +91,7 @@ soak)
     suite fuzz cargo run --ignore-rust-version --locked -p blobstore-sidecar-fuzz
     end_to_end "${SOAK_MINUTES:-60}"
     ;;
-*) echo "unknown: $what (all, unit, e2e, soak)" >&2; exit 2 ;;
+*) echo "unknown: $what (all, lint, unit, e2e, soak)" >&2; exit 2 ;;
 esac
 
 printf '\n'
