@@ -14,6 +14,8 @@ pub(crate) enum Which {
     Webdis,
     VersityGw,
     MinIo,
+    /// A server that collects each body and hands it to the redis crate, on the engine of [`Which::Uncached`].
+    WholeBody,
     /// `redis-benchmark` on the engine of [`Which::Uncached`].
     Direct,
 }
@@ -27,6 +29,7 @@ impl Which {
             Self::Webdis => "webdis",
             Self::VersityGw => "versitygw",
             Self::MinIo => "MinIO",
+            Self::WholeBody => "whole body, redis crate",
             Self::Direct => "redis-benchmark",
         }
     }
@@ -140,11 +143,35 @@ pub(crate) const CASES: &[Case] = &[
         64,
         &[(Which::Direct, 0.35), (Which::Webdis, 3.0)],
     ),
-    engine("GET from the engine, 1 MiB", Work::Get, MIB, 32, &[(Which::Direct, 0.45), (Which::Webdis, 3.0)]),
-    engine("GET from the engine, 50 MB", Work::Get, LARGE, 8, &[(Which::Direct, 0.45), (Which::Webdis, 5.0)]),
+    engine(
+        "GET from the engine, 1 MiB",
+        Work::Get,
+        MIB,
+        32,
+        &[(Which::Direct, 0.45), (Which::Webdis, 3.0), (Which::WholeBody, 1.0)],
+    ),
+    engine(
+        "GET from the engine, 50 MB",
+        Work::Get,
+        LARGE,
+        8,
+        &[(Which::Direct, 0.45), (Which::Webdis, 5.0), (Which::WholeBody, 1.0)],
+    ),
     engine("PUT, 64 KiB", Work::Overwrite, 64 * KIB, 64, &[(Which::Direct, 0.4), (Which::Nginx, 0.8)]),
-    engine("PUT, 1 MiB", Work::Overwrite, MIB, 32, &[(Which::Direct, 0.4), (Which::Nginx, 1.0)]),
-    engine("PUT, 50 MB", Work::Overwrite, LARGE, 8, &[(Which::Direct, 0.4), (Which::Nginx, 1.0)]),
+    engine(
+        "PUT, 1 MiB",
+        Work::Overwrite,
+        MIB,
+        32,
+        &[(Which::Direct, 0.4), (Which::Nginx, 1.0), (Which::WholeBody, 1.0)],
+    ),
+    engine(
+        "PUT, 50 MB",
+        Work::Overwrite,
+        LARGE,
+        8,
+        &[(Which::Direct, 0.4), (Which::Nginx, 1.0), (Which::WholeBody, 1.0)],
+    ),
     engine("PUT of new keys, 1 MiB", Work::Create, MIB, 1024, &[(Which::Nginx, 1.0)]),
     signed("S3 GET, 4 KiB", Work::Get, 4 * KIB, 512, Unit::Requests, S3_PEERS),
     signed("S3 PUT, 4 KiB", Work::Overwrite, 4 * KIB, 512, Unit::Requests, S3_PEERS),

@@ -12,6 +12,7 @@ mod memory;
 mod presign;
 mod report;
 mod servers;
+mod whole;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,8 +48,13 @@ struct Args {
     #[arg(long, default_value = "")]
     only: String,
     /// Where `e2e/setup.sh peers` has put the servers that it builds.
-    #[arg(long)]
+    #[arg(long, default_value = ".")]
     cache: PathBuf,
+    /// Be the peer that collects whole bodies, on the engine behind this socket.
+    #[arg(long, requires = "listen", hide = true)]
+    whole_body: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    listen: Option<std::net::SocketAddr>,
     /// Where `bench.md`, `bench.json` and `bench.svg` go.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
@@ -89,6 +95,9 @@ fn main() -> std::process::ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    if let (Some(engine), Some(listen)) = (&args.whole_body, args.listen) {
+        return whole::serve(listen, engine);
+    }
     if args.clients == 0 || args.rounds == 0 || !(args.seconds > 0.0 && args.seconds <= 600.0) {
         return Err(Error::Wrong("--clients, --rounds and --seconds must be positive".to_owned()));
     }

@@ -14,7 +14,9 @@ use crate::child::{cpu_seconds, family, reset_peak, resident_bytes};
 use crate::load::{Connection, Done, Load, Pace, Verb, once, run as run_load};
 use crate::presign::SECRET_KEY;
 use crate::servers::engine::{Engine, Run, benchmark_key, redis_benchmark};
-use crate::servers::{BUCKET, Http, MD5_BUCKET, gateways, nginx, path, path_in, sidecar, varnish, webdis};
+use crate::servers::{
+    BUCKET, Http, MD5_BUCKET, gateways, nginx, path, path_in, sidecar, varnish, webdis, whole_body,
+};
 use crate::{Error, Result, report};
 
 /// Payload of one chunk of ours: the value at which engine and `redis-benchmark` are at their best.
@@ -121,6 +123,7 @@ impl<'a> Bench<'a> {
                 Which::Webdis => webdis::start(bench.engine_socket()?)?,
                 Which::VersityGw => gateways::versitygw(&plan.cache)?,
                 Which::MinIo => gateways::minio(&plan.cache)?,
+                Which::WholeBody => whole_body(bench.engine_socket()?)?,
                 Which::Direct => continue,
             };
             if matches!(which, Which::Cached | Which::Uncached) || which.signs() {

@@ -12,12 +12,14 @@ use crate::child::{reset_peak, resident_bytes, wait_until};
 use crate::load::{Connection, Load, Pace, Verb, once, run as run_load};
 use crate::measure::{Plan, make_bucket, random_body};
 use crate::servers::engine::Engine;
-use crate::servers::{Http, gateways, nginx, path, sidecar};
+use crate::servers::{Http, gateways, nginx, path, sidecar, whole_body};
 use crate::{Error, Result, report};
 
 const MIB: f64 = 1_048_576.0;
 /// Uploads at once, and the blobs that they replace: a fifth of them, so that the data fits into memory.
 const CROWD: usize = 100;
+/// Of the server that holds whole bodies: a hundred would take what the machine has.
+const CROWD_OF_WHOLE_BODIES: usize = 10;
 const CROWD_BLOBS: usize = 20;
 const HANDED_OUT: &str = "blobstore_sidecar_heap_handed_out_bytes_total";
 const IDLE_CONNECTIONS: usize = 10_000;
@@ -67,6 +69,8 @@ pub(crate) fn run(plan: &Plan, rounds: usize) -> Result<Vec<Row>> {
         }
         crowd(&server, name, 1, None, &mut rows)?;
     }
+    report::complain("memory: whole bodies");
+    whole_bodies(plan, &mut rows)?;
     report::complain("memory: allocations");
     allocations(plan, &mut rows)?;
     report::complain("memory: idle connections");
@@ -107,6 +111,21 @@ fn warm(server: &Http) -> Result<()> {
     Ok(())
 }
 
+/// The same of the usual way, with a tenth of the clients.
+fn whole_bodies(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
+    let ours = ours(plan)?;
+    let socket = ours.engine_socket.as_deref().ok_or_else(|| Error::Wrong("no engine".to_owned()))?;
+    let server = whole_body(socket)?;
+    warm(&server)?;
+    let (pid, idle) = (server.process.pid(), family_resident(&server));
+    reset_peak(pid);
+    all_at_once(&server, &Verb::Put(random_body(LARGE)), CROWD_OF_WHOLE_BODIES)?;
+    let over = family_peak(&server).saturating_sub(idle);
+    let name = format!("{CROWD_OF_WHOLE_BODIES} PUTs of 50 MB at once over idle, {}", server.which.name());
+    rows.push(Row::mib(name, over, 0.0));
+    Ok(())
+}
+
 /// A hundred uploads at once and then, of ours, as many downloads.
 fn crowd(
     server: &Http,
@@ -124,7 +143,7 @@ fn crowd(
     for round in 0..rounds {
         for (index, verb) in verbs.iter().enumerate() {
             reset_peak(pid);
-            all_at_once(server, verb)?;
+            all_at_once(server, verb, CROWD)?;
             let over = family_peak(server).saturating_sub(idle);
             if round == 0 {
                 first[index] = over;
@@ -166,7 +185,7 @@ fn family_peak(server: &Http) -> u64 {
     members(server).into_iter().map(|pid| resident_bytes(pid).1).sum()
 }
 
-fn all_at_once(server: &Http, verb: &Verb) -> Result<()> {
+fn all_at_once(server: &Http, verb: &Verb, clients: usize) -> Result<()> {
     let number = AtomicUsize::new(0);
     let one = || {
         let blob = path("crowd", number.fetch_add(1, Ordering::Relaxed) % CROWD_BLOBS);
@@ -182,7 +201,7 @@ fn all_at_once(server: &Http, verb: &Verb) -> Result<()> {
         Err(last.unwrap_or_else(|| Error::Wrong("never tried".to_owned())))
     };
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CROWD).map(|_| scope.spawn(one)).collect();
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(one)).collect();
         clients.into_iter().try_for_each(|client| {
             client.join().unwrap_or_else(|_| Err(Error::Wrong("a client panicked".to_owned())))
         })

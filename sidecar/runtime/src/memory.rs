@@ -107,8 +107,9 @@ pub fn heap() -> Heap {
     }
 }
 
-/// Bytes that our own heap has handed out since the start, freed or not, rounded up to size classes. Allocations are
-/// counted when a thread's cache is filled, up to a few hundred kB early. Source: jemalloc(3), `stats.arenas.<i>.bins.<j>`.
+/// Bytes that our own heap has handed out since the start, freed or not, rounded up to size classes. What a
+/// thread's cache has served is counted when that cache next talks to its arena, a moment late. Source: jemalloc(3),
+/// `stats.arenas.<i>.bins.<j>.nrequests`.
 pub fn heap_handed_out() -> u64 {
     if epoch::advance().is_err() {
         return 0;
@@ -116,7 +117,7 @@ pub fn heap_handed_out() -> u64 {
     let kinds = |count: &str, kind: &str, sizes: &str| -> u64 {
         let bytes = |index: u32| {
             let size = read::<usize>(&format!("arenas.{sizes}.{index}.size")).unwrap_or(0) as u64;
-            let requests = read::<u64>(&format!("stats.arenas.{ALL_ARENAS}.{kind}.{index}.nmalloc"));
+            let requests = read::<u64>(&format!("stats.arenas.{ALL_ARENAS}.{kind}.{index}.nrequests"));
             size * requests.unwrap_or(0)
         };
         (0..read::<u32>(&format!("arenas.{count}")).unwrap_or(0)).map(bytes).sum()

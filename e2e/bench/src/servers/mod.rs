@@ -61,6 +61,16 @@ pub(crate) fn path_in(bucket: &str, case: &str, blob: usize) -> String {
     format!("/{bucket}/{case}/{blob}")
 }
 
+/// This program as a server of whole bodies: see `whole.rs`.
+pub(crate) fn whole_body(engine_socket: &Path) -> Result<Http> {
+    let data = memory_folder("whole")?;
+    let address = free_address()?;
+    let program = std::env::current_exe().map_err(Error::io("find this program"))?;
+    let mut command = Command::new(program);
+    command.arg("--whole-body").arg(engine_socket).args(["--listen", &address.to_string()]);
+    listening(Which::WholeBody, address, data, &mut command)
+}
+
 /// Starts it and waits until it listens.
 fn listening(
     which: Which,
