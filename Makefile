@@ -55,7 +55,8 @@ bench: own ## Speed and memory beside nginx, Varnish, webdis, versitygw, MinIO a
 		--sidecar $(TARGET)/$(STATIC)/release/blobstore-sidecar --cache $(dir $(TARGET)) $(BENCH)
 
 bench-operator: own ## Memory of the operator and its requests to the API server with fifty stores
-	@cargo test --release --locked -p blobstore-operator --test fifty -- --nocapture
+	@RUSTFLAGS="-C target-feature=+crt-static" cargo test --ignore-rust-version --release --locked --target $(STATIC) \
+		-p blobstore-operator -p blobstore-sidecar --test fifty -- --nocapture
 
 soak: own ## Each fuzz target for FUZZ_SECONDS (60), then the end-to-end tests again and again for SOAK_MINUTES (60)
 	@e2e/run-tests.sh soak
