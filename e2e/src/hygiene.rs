@@ -24,23 +24,40 @@ pub fn quick(mode: &str) -> Value {
     })
 }
 
-/// The first confirmed finding of a class, with the whole of remediation as it was then.
+/// What is wrong with which pod. What a primary is told its replicas do as well, and may be named for it first: who
+/// waits for a finding or a remedy says whose.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault<'a> {
+    pub class: &'a str,
+    pub pod: &'a str,
+}
+
+impl std::fmt::Display for Fault<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} on {}", self.class, self.pod)
+    }
+}
+
+/// The confirmed finding, with the whole of remediation as it was then.
 pub async fn wait_finding(
     store: &Store,
-    class: &str,
+    fault: Fault<'_>,
     limit: Duration,
 ) -> Result<(Finding, RemediationStatus)> {
-    wait_remediation(store, &format!("a confirmed finding {class}"), limit, |all| {
-        let is_it = |one: &&Finding| one.class == class && one.state == "Confirmed";
+    wait_remediation(store, &format!("the confirmed finding {fault}"), limit, |all| {
+        let is_it =
+            |one: &&Finding| one.class == fault.class && one.pod == fault.pod && one.state == "Confirmed";
         all.findings.iter().find(is_it).map(|found| (found.clone(), all.clone()))
     })
     .await
 }
 
-/// The first remedy of a class that has shown its effect.
-pub async fn wait_effective(store: &Store, class: &str, limit: Duration) -> Result<Remedy> {
-    wait_remediation(store, &format!("an effective remedy of {class}"), limit, |all| {
-        let is_it = |one: &&Remedy| one.class == class && one.result == RemedyResult::Effective;
+/// The remedy that has shown its effect.
+pub async fn wait_effective(store: &Store, fault: Fault<'_>, limit: Duration) -> Result<Remedy> {
+    wait_remediation(store, &format!("an effective remedy of {fault}"), limit, |all| {
+        let is_it = |one: &&Remedy| {
+            one.class == fault.class && one.pod == fault.pod && one.result == RemedyResult::Effective
+        };
         all.last_actions.iter().find(is_it).cloned()
     })
     .await

@@ -49,7 +49,8 @@ async fn orphans_are_named_in_observe_and_reclaimed_in_auto() {
         let start = Instant::now();
         let made = orphans::inject(&store, &primary, CHUNKS, AGE).await?;
         let dirty = orphans::memory(&store, &primary, "used_memory").await?;
-        let (finding, seen) = hygiene::wait_finding(&store, "Orphaned", VERDICT_LIMIT).await?;
+        let fault = hygiene::Fault { class: "Orphaned", pod: &primary };
+        let (finding, seen) = hygiene::wait_finding(&store, fault, VERDICT_LIMIT).await?;
         let named = start.elapsed().as_secs_f64();
         let found = finding.mib << 20;
         assert!(found.abs_diff(made.bytes()) <= 2 << 20, "{found} of {} bytes", made.bytes());
@@ -61,7 +62,7 @@ async fn orphans_are_named_in_observe_and_reclaimed_in_auto() {
         assert!(hygiene::remediation(&store).await?.last_actions.is_empty(), "nothing was done");
         let start = Instant::now();
         store.merge(&json!({ "spec": { "hygiene": { "mode": "Auto" } } })).await?;
-        let remedy = hygiene::wait_effective(&store, "Orphaned", REMEDY_LIMIT).await?;
+        let remedy = hygiene::wait_effective(&store, fault, REMEDY_LIMIT).await?;
         let healed = start.elapsed().as_secs_f64();
         assert_eq!(remedy.rung, Rung::ReclaimOrphans);
         let after = remedy.after.ok_or_else(|| Error::Wrong(format!("no figure after: {remedy:?}")))?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use blobstore_e2e::{
     error::{Error, Result},
-    hygiene,
+    hygiene::{self, Fault},
     load::{Load, Plan},
     namespace::{self, Scope},
     orphans, progress,
@@ -59,26 +59,30 @@ async fn ready(scope: &Scope, name: &str) -> Result<Store> {
     Ok(store)
 }
 
-/// Named under `Observe`, which does nothing; then the first effective remedy under `Auto`.
-async fn named_and_healed(store: &Store, class: &str, injected: Instant, limit: Duration) -> Result<Remedy> {
-    let (finding, seen) = hygiene::wait_finding(store, class, VERDICT_LIMIT).await?;
-    let named = injected.elapsed().as_secs_f64();
+/// Named under `Observe`, which does nothing; from then on under `Auto`.
+async fn named(store: &Store, fault: Fault<'_>, injected: Instant) -> Result<Instant> {
+    let (finding, seen) = hygiene::wait_finding(store, fault, VERDICT_LIMIT).await?;
     assert!(!finding.evidence.is_empty(), "{finding:?}");
     assert!(seen.last_actions.is_empty(), "Observe does nothing: {seen:?}");
+    let seconds = injected.elapsed().as_secs_f64();
+    progress::say(&format!("{fault}: {} MiB, named after {seconds:.1} s", finding.mib));
     let start = Instant::now();
     store.merge(&json!({ "spec": { "hygiene": { "mode": "Auto" } } })).await?;
-    let remedy = hygiene::wait_effective(store, class, limit).await?;
-    let healed = start.elapsed().as_secs_f64();
-    progress::say(&format!(
-        "{class} of {} MiB on {}: named after {named:.1} s, {:?} effective {healed:.1} s after Auto, {} from {:.0} to {:.0}",
-        finding.mib,
-        finding.pod,
-        remedy.rung,
-        remedy.figure,
-        remedy.before,
-        remedy.after.unwrap_or(-1.0)
-    ));
+    Ok(start)
+}
+
+/// Named, then the effective remedy of that very pod.
+async fn named_and_healed(store: &Store, fault: Fault<'_>, injected: Instant) -> Result<Remedy> {
+    let start = named(store, fault, injected).await?;
+    let remedy = hygiene::wait_effective(store, fault, REMEDY_LIMIT).await?;
+    let seconds = start.elapsed().as_secs_f64();
+    progress::say(&format!("{fault}: effective {seconds:.1} s after Auto, {}", shown(&remedy)));
     Ok(remedy)
+}
+
+fn shown(remedy: &Remedy) -> String {
+    let Remedy { rung, pod, figure, before, after, .. } = remedy;
+    format!("{rung:?} of {pod}: {figure} from {before:.0} to {:.0}", after.unwrap_or(-1.0))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,8 +95,8 @@ async fn client_that_reads_nothing_is_named_and_closed() {
         let start = Instant::now();
         let ask = "EVAL \"return string.rep('x', 262144)\" 0\r\n".repeat(REPLIES);
         client.write_all(ask.as_bytes()).await.map_err(Error::other("ask the engine"))?;
-        let remedy = named_and_healed(&store, "ClientBuffers", start, REMEDY_LIMIT).await?;
-        assert_eq!((remedy.rung, remedy.pod.as_str()), (Rung::KillClients, primary.as_str()));
+        let fault = Fault { class: "ClientBuffers", pod: &primary };
+        assert_eq!(named_and_healed(&store, fault, start).await?.rung, Rung::KillClients);
         store.wait_redundant(READY_LIMIT).await.map(drop)
     })
     .await
@@ -122,8 +126,9 @@ async fn pages_that_a_bulk_delete_left_are_purged() {
         let start = Instant::now();
         thin(&store, &primary, BULK_KEYS, 0).await?;
         let before = orphans::memory(&store, &primary, "used_memory_rss").await?;
-        let remedy = named_and_healed(&store, "RetainedPages", start, REMEDY_LIMIT).await?;
-        assert_eq!((remedy.rung, remedy.pod.as_str()), (Rung::Purge, primary.as_str()));
+        // The replica deleted as much and may be purged first.
+        let fault = Fault { class: "RetainedPages", pod: &primary };
+        assert_eq!(named_and_healed(&store, fault, start).await?.rung, Rung::Purge);
         let after = orphans::memory(&store, &primary, "used_memory_rss").await?;
         assert!(after + (16 << 20) < before, "RSS from {before} to {after}");
         Ok(())
@@ -143,20 +148,18 @@ async fn fragmented_engines_are_restarted_one_after_the_other_under_load() {
         fill(&store, &primary, HOLED_KEYS, 120).await?;
         let start = Instant::now();
         thin(&store, &primary, HOLED_KEYS, 32).await?;
-        let first = named_and_healed(&store, "Fragmented", start, RESTARTS_LIMIT).await?;
-        assert_eq!(first.rung, Rung::RestartReplica, "the primary hands over to a replica that is well");
-        let restarts = wait_restarts(&store).await?;
+        named(&store, Fault { class: "Fragmented", pod: &primary }, start).await?;
+        let [replica, handed_over] = wait_restarts(&store).await?;
+        assert_eq!(handed_over.pod, primary, "the old primary was restarted once it was one no more");
+        assert!(
+            time(&replica.started_at)? < time(&handed_over.started_at)?,
+            "the primary hands over to a replica that is well: {replica:?}, then {handed_over:?}"
+        );
         let both = start.elapsed().as_secs_f64();
         store.wait_redundant(READY_LIMIT).await?;
         load.wait_writes(WRITES, READY_LIMIT).await?;
         let report = load.finish().await?;
-        for one in &restarts {
-            let after = one.after.unwrap_or(-1.0);
-            progress::say(&format!(
-                "{:?} of {}: {} from {:.0} to {after:.0}",
-                one.rung, one.pod, one.figure, one.before
-            ));
-        }
+        [replica, handed_over].iter().for_each(|one| progress::say(&shown(one)));
         report.show(&format!("both engines restarted {both:.1} s after the fault"));
         assert_ne!(store.primary(0).await?, primary, "the old primary handed over");
         report.check()
@@ -166,15 +169,19 @@ async fn fragmented_engines_are_restarted_one_after_the_other_under_load() {
 }
 
 /// The replica's restart and the primary's, both effective.
-async fn wait_restarts(store: &Store) -> Result<Vec<Remedy>> {
+async fn wait_restarts(store: &Store) -> Result<[Remedy; 2]> {
     hygiene::wait_remediation(store, "both engines were restarted with effect", RESTARTS_LIMIT, |all| {
         let done = |rung: Rung| {
             let is_it = |one: &&Remedy| one.rung == rung && one.result == RemedyResult::Effective;
             all.last_actions.iter().find(is_it).cloned()
         };
-        Some(vec![done(Rung::RestartReplica)?, done(Rung::FailoverAndRestart)?])
+        Some([done(Rung::RestartReplica)?, done(Rung::FailoverAndRestart)?])
     })
     .await
+}
+
+fn time(text: &str) -> Result<jiff::Timestamp> {
+    text.parse().map_err(Error::other(format!("read the time {text:?}")))
 }
 
 /// Values made inside the engine: no payload passes a command line.

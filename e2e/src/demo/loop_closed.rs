@@ -28,7 +28,8 @@ pub(super) async fn run(store: &Store) -> Result<()> {
         "injected {count} orphaned chunks, {bytes:.1} MiB: the engine now uses {:.1} MiB",
         mib(dirty)
     ));
-    let (finding, remediation) = hygiene::wait_finding(store, "Orphaned", VERDICT_LIMIT).await?;
+    let fault = hygiene::Fault { class: "Orphaned", pod: &primary };
+    let (finding, remediation) = hygiene::wait_finding(store, fault, VERDICT_LIMIT).await?;
     let seconds = start.elapsed().as_secs_f64();
     progress::say(&format!(
         "after {seconds:.1} s the verdict: Orphaned, {} MiB on {}",
@@ -45,7 +46,7 @@ pub(super) async fn run(store: &Store) -> Result<()> {
     progress::say("Observe has touched nothing; hygiene mode is now Auto");
     let start = Instant::now();
     store.merge(&json!({ "spec": { "hygiene": { "mode": "Auto" } } })).await?;
-    let remedy = hygiene::wait_effective(store, "Orphaned", REMEDY_LIMIT).await?;
+    let remedy = hygiene::wait_effective(store, fault, REMEDY_LIMIT).await?;
     let seconds = start.elapsed().as_secs_f64();
     let after = remedy.after.unwrap_or(remedy.before);
     progress::say(&format!(
