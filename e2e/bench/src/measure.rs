@@ -197,7 +197,7 @@ impl<'a> Bench<'a> {
         }
         series.rounds.push(side(&done, cpu_seconds(&family(pid)) - before));
         series.peak_rss_bytes = series.peak_rss_bytes.max(resident_bytes(pid).1);
-        self.clean(case, server, &load, done.requests)
+        clean(case, &load, done.requests)
     }
 
     fn load(&self, case: &Case, server: &Http, round: Option<usize>, pace: Pace) -> Load {
@@ -218,19 +218,6 @@ impl<'a> Bench<'a> {
             length: self.plan.length,
             pace: if case.work == Work::Create { Pace::Once } else { pace },
         }
-    }
-
-    /// What was new in this round is deleted: the next one starts as this one did.
-    fn clean(&self, case: &Case, server: &Http, load: &Load, written: u64) -> Result<()> {
-        if case.work != Work::Create {
-            return Ok(());
-        }
-        let written = usize::try_from(written).unwrap_or(usize::MAX);
-        let targets = load.targets.iter().take(written).cloned().collect();
-        let length = Duration::from_secs(600);
-        run_load(&Load { verb: Verb::Delete, targets, pace: Pace::Once, length, ..load.clone() })?;
-        let _ = server;
-        Ok(())
     }
 
     /// `redis-benchmark` counts requests, not time: one short run tells how many fill a round. Bytes per second of
@@ -284,6 +271,18 @@ impl<'a> Bench<'a> {
 }
 
 /// A bucket that exists already is as good as a new one. Ours tells which ETags its objects get.
+/// What was new in this round is deleted: the next one starts as this one did.
+fn clean(case: &Case, load: &Load, written: u64) -> Result<()> {
+    if case.work != Work::Create {
+        return Ok(());
+    }
+    let written = usize::try_from(written).unwrap_or(usize::MAX);
+    let targets = load.targets.iter().take(written).cloned().collect();
+    let length = Duration::from_secs(600);
+    run_load(&Load { verb: Verb::Delete, targets, pace: Pace::Once, length, ..load.clone() })?;
+    Ok(())
+}
+
 pub(crate) fn make_bucket(server: &Http) -> Result<()> {
     let empty = Verb::Put(Arc::new(Vec::new()));
     for (bucket, etag) in [(BUCKET, "opaque"), (MD5_BUCKET, "md5")] {
