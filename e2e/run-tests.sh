@@ -88,7 +88,8 @@ soak)
     export E2E_API_AWAY_SECONDS=${E2E_API_AWAY_SECONDS:-120}
     export E2E_S3_MINUTES=${E2E_S3_MINUTES:-10}
     export FUZZ_SECONDS=${FUZZ_SECONDS:-60}
-    suite fuzz cargo run --ignore-rust-version --locked -p blobstore-sidecar-fuzz
+    suite fuzz-build cargo build "${CARGO[@]}" --bin blobstore-sidecar-fuzz
+    suite fuzz "${CARGO_TARGET_DIR:-target}/debug/blobstore-sidecar-fuzz"
     end_to_end "${SOAK_MINUTES:-60}"
     ;;
 *) echo "unknown: $what (all, lint, unit, e2e, soak)" >&2; exit 2 ;;
