@@ -24,6 +24,7 @@ use crate::{
     pack::pack,
     put::{Rewrite, verified},
     record_entry::RecordEntry,
+    walk::{Walk, upgraded},
 };
 
 /// How often the packer looks whether a pass is due, and whether the store is still there.
@@ -132,16 +133,13 @@ impl<'a> Packer<'a> {
         Self { store, pace, tried, report: PackReport::default() }
     }
 
-    /// The store, unless its last user has left meanwhile.
     fn inner(&self) -> Result<Arc<Inner>, StoreError> {
-        let gone = || StoreError::new(ErrorKind::EngineDown, "the store was closed");
-        self.store.upgrade().ok_or_else(gone)
+        upgraded(&self.store)
     }
 
     async fn pass(mut self) -> Result<PackReport, StoreError> {
-        let tags: Vec<PartitionTag> = self.inner()?.served().collect();
-        for tag in tags {
-            let buckets = self.inner()?.buckets_of(&[tag]).await?;
+        let mut walk = Walk::begin(&self.store)?;
+        while let Some((tag, buckets)) = walk.next().await? {
             for bucket in buckets {
                 self.bucket(tag, &bucket).await?;
             }

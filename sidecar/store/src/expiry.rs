@@ -25,8 +25,6 @@ use crate::{
 /// Due entries of a partition taken at a time, and times per pass: others of the sweeper's duties wait behind them.
 const DUE_AT_A_TIME: isize = 64;
 const DUE_ROUNDS_MAX: u32 = 64;
-/// Names whose heads are read in one pipeline.
-const NAMES_AT_A_TIME: usize = 256;
 
 impl Store {
     /// Applies the lifecycle rules of all buckets to the partitions served here, now. The sweeper does the same by
@@ -173,22 +171,12 @@ impl Inner {
         }
         let (mut from, mut ended) = (b"-".to_vec(), 0);
         loop {
-            let list = cmd("ZRANGEBYLEX")
-                .arg(key::names(tag, bucket.as_str()))
-                .arg(&from)
-                .arg("+")
-                .arg("LIMIT")
-                .arg(0)
-                .arg(NAMES_AT_A_TIME)
-                .to_owned();
-            let names: Vec<String> = self.meta.query("list names", &list).await?;
-            let Some(last) = names.last() else { return Ok(ended) };
-            from = [b"(".as_slice(), last.as_bytes()].concat();
-            let covered = |name: &String| lifecycle.rules.iter().any(|rule| name.starts_with(&rule.prefix));
-            let names = names.iter().filter(|name| covered(name));
-            let targets: Vec<Target> = names
-                .filter_map(|name| Some(self.target(bucket, &ObjectName::parse(name.as_str()).ok()?)))
-                .collect();
+            let Some(names) = self.names_from(tag, bucket, &mut from).await? else { return Ok(ended) };
+            let covered = |name: &&ObjectName| {
+                lifecycle.rules.iter().any(|rule| name.as_str().starts_with(&rule.prefix))
+            };
+            let targets: Vec<Target> =
+                names.iter().filter(covered).map(|name| self.target(bucket, name)).collect();
             if targets.is_empty() {
                 continue;
             }

@@ -43,6 +43,7 @@ mod sweep;
 mod update;
 mod uploads;
 mod versions;
+mod walk;
 
 pub use api::{
     BlobStream, BucketInfo, BucketUsage, CacheStats, DeleteOutcome, DeleteRequest, GetOutcome, GetRequest,

@@ -9,9 +9,7 @@ use std::{
 use blobstore_sidecar_core::{
     key::{self, BucketName, ObjectName},
     partition::PartitionTag,
-    version::VersionEntry,
 };
-use redis::cmd;
 
 use crate::{
     ErrorKind, Store, StoreError,
@@ -19,12 +17,11 @@ use crate::{
     engine::{Expected, Outgoing, Value},
     metrics::{SCRUB_PASSES, SCRUB_PERCENT, SCRUBBED_BYTES, SCRUBBED_CHUNKS},
     record_entry::RecordEntry,
+    walk::{Walk, upgraded},
 };
 
 /// How often the scrubber looks whether a pass is due, and whether the store is still there.
 const TICK: Duration = Duration::from_secs(1);
-/// Names taken from a partition at a time.
-const NAMES_AT_A_TIME: usize = 256;
 /// A pass that others leave no room for tries again after this.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -85,40 +82,19 @@ enum Chunk {
     Gone,
 }
 
-impl Inner {
-    /// A few names of a bucket in a partition, and where to go on. `None`: there are no more.
-    pub(crate) async fn names_from(
-        &self,
-        tag: PartitionTag,
-        bucket: &BucketName,
-        from: &mut Vec<u8>,
-    ) -> Result<Option<Vec<ObjectName>>, StoreError> {
-        let mut list = cmd("ZRANGEBYLEX");
-        list.arg(key::names(tag, bucket.as_str())).arg(&*from).arg("+");
-        list.arg("LIMIT").arg(0).arg(NAMES_AT_A_TIME);
-        let names: Vec<String> = self.meta.query("list names", &list).await?;
-        let Some(last) = names.last() else { return Ok(None) };
-        *from = [b"(".as_slice(), last.as_bytes()].concat();
-        Ok(Some(names.into_iter().filter_map(|name| ObjectName::parse(name).ok()).collect()))
-    }
-}
-
 impl Scrub {
-    /// The store, unless its last user has left meanwhile.
     fn inner(&self) -> Result<Arc<Inner>, StoreError> {
-        let gone = || StoreError::new(ErrorKind::EngineDown, "the store was closed");
-        self.store.upgrade().ok_or_else(gone)
+        upgraded(&self.store)
     }
 
     async fn pass(mut self) -> Result<ScrubReport, StoreError> {
-        let tags: Vec<PartitionTag> = self.inner()?.served().collect();
-        for (index, tag) in tags.iter().enumerate() {
-            let buckets = self.inner()?.buckets_of(&[*tag]).await?;
+        let mut walk = Walk::begin(&self.store)?;
+        while let Some((tag, buckets)) = walk.next().await? {
             for bucket in buckets {
-                self.bucket(*tag, &bucket).await?;
-                self.versions(*tag, &bucket).await?;
+                self.bucket(tag, &bucket).await?;
+                self.versions(tag, &bucket).await?;
             }
-            SCRUB_PERCENT.set(i64::try_from((index + 1) * 100 / tags.len()).unwrap_or(100));
+            SCRUB_PERCENT.set(walk.percent());
         }
         SCRUB_PASSES.inc();
         Ok(self.report)
@@ -141,18 +117,8 @@ impl Scrub {
         let mut from = b"-".to_vec();
         loop {
             let inner = self.inner()?;
-            let list = cmd("ZRANGEBYLEX")
-                .arg(key::versions(tag, bucket.as_str()))
-                .arg(&from)
-                .arg("+")
-                .arg("LIMIT")
-                .arg(0)
-                .arg(NAMES_AT_A_TIME)
-                .to_owned();
-            let entries: Vec<Vec<u8>> = inner.meta.query("list versions", &list).await?;
-            let Some(last) = entries.last() else { return Ok(()) };
-            from = [b"(".as_slice(), last].concat();
-            for entry in entries.iter().filter_map(|entry| VersionEntry::decode(entry)) {
+            let Some(entries) = inner.versions_from(tag, bucket, &mut from).await? else { return Ok(()) };
+            for entry in entries {
                 let Ok(name) = ObjectName::parse(entry.name) else { continue };
                 let target = inner.target(bucket, &name);
                 self.object(&target, &target.history(entry.generation)).await?;

@@ -2,13 +2,13 @@
 //! a partition's entries in pages; those of a name stand together, the newest first.
 
 use blobstore_sidecar_core::{
-    key::{self, BucketName, ObjectName},
+    key::{BucketName, ObjectName},
     lifecycle::Lifecycle,
     partition::PartitionTag,
     record::{HEAD_BYTES, Head},
     version::{Version, VersionEntry},
 };
-use redis::{cmd, pipe};
+use redis::pipe;
 
 use crate::{
     StoreError,
@@ -16,9 +16,6 @@ use crate::{
     delete::{Deleted, Gone},
     metrics::EXPIRED,
 };
-
-/// Entries whose heads are read in one pipeline, 128 bytes each.
-const ENTRIES_AT_A_TIME: usize = 256;
 
 /// What the walk knows of the name that it is at.
 struct Walk {
@@ -46,19 +43,7 @@ impl Inner {
         }
         let (mut from, mut ended, mut walk) = (b"-".to_vec(), 0, None);
         loop {
-            let list = cmd("ZRANGEBYLEX")
-                .arg(key::versions(tag, bucket.as_str()))
-                .arg(&from)
-                .arg("+")
-                .arg("LIMIT")
-                .arg(0)
-                .arg(ENTRIES_AT_A_TIME)
-                .to_owned();
-            let page: Vec<Vec<u8>> = self.meta.query("list versions", &list).await?;
-            let Some(last) = page.last() else { break };
-            from = [b"(".as_slice(), last].concat();
-            let entries: Vec<VersionEntry> =
-                page.iter().filter_map(|entry| VersionEntry::decode(entry)).collect();
+            let Some(entries) = self.versions_from(tag, bucket, &mut from).await? else { break };
             for (target, current, head) in self.heads_of(bucket, &entries).await? {
                 let is_next = walk.as_ref().is_none_or(|walk: &Walk| walk.name != target.name.as_str());
                 if is_next {
