@@ -14,7 +14,8 @@ use blobstore_sidecar_core::{
 };
 use blobstore_sidecar_runtime::authority::{Alone, Tenure};
 use blobstore_sidecar_store::{
-    EngineAddress, GetOutcome, GetRequest, PutOutcome, PutRequest, Store, StoreError, StoreOptions,
+    EngineAddress, GetOutcome, GetRequest, ListRequest, PutOutcome, PutRequest, Store, StoreError,
+    StoreOptions,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
@@ -326,6 +327,18 @@ pub(crate) fn bucket() -> BucketName {
 
 pub(crate) fn name(name: &str) -> ObjectName {
     ObjectName::parse(name).expect("a good name")
+}
+
+/// The first page of a listing of the bucket.
+pub(crate) fn list_of(prefix: &str, delimiter: Option<&str>, max: usize) -> ListRequest {
+    ListRequest {
+        bucket: bucket(),
+        prefix: prefix.into(),
+        delimiter: delimiter.map(Into::into),
+        after: None,
+        token: None,
+        max,
+    }
 }
 
 /// Bytes that differ everywhere.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::common::{Bench, bucket, frames, name, options, payload};
+use crate::common::{Bench, bucket, frames, list_of, name, options, payload};
 use blobstore_sidecar_core::{
     key::BucketName,
     list::{ListItem, ListPage},
@@ -10,17 +10,6 @@ use blobstore_sidecar_core::{
 use blobstore_sidecar_store::{ErrorKind, ListRequest, PutRequest};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-
-fn request(prefix: &str, delimiter: Option<&str>, max: usize) -> ListRequest {
-    ListRequest {
-        bucket: bucket(),
-        prefix: prefix.into(),
-        delimiter: delimiter.map(Into::into),
-        after: None,
-        token: None,
-        max,
-    }
-}
 
 async fn pages(bench: &Bench, mut request: ListRequest) -> Vec<ListPage> {
     let mut pages = Vec::new();
@@ -60,12 +49,12 @@ async fn every_name_comes_once_and_in_order_whatever_the_page() {
     let (bench, names) = filled().await;
     let all: Vec<String> = names.iter().cloned().collect();
     for max in [1000, 100, 7] {
-        assert_eq!(keys(&bench, request("", None, max)).await, all, "{max}");
+        assert_eq!(keys(&bench, list_of("", None, max)).await, all, "{max}");
     }
     let logs: Vec<String> = names.iter().filter(|name| name.starts_with("logs/3/")).cloned().collect();
-    assert_eq!(keys(&bench, request("logs/3/", None, 5)).await, logs);
-    assert!(keys(&bench, request("nothing", None, 5)).await.is_empty());
-    let after = ListRequest { after: Some("plain-100".into()), ..request("", None, 1000) };
+    assert_eq!(keys(&bench, list_of("logs/3/", None, 5)).await, logs);
+    assert!(keys(&bench, list_of("nothing", None, 5)).await.is_empty());
+    let after = ListRequest { after: Some("plain-100".into()), ..list_of("", None, 1000) };
     let want: Vec<String> = names.iter().filter(|name| name.as_str() > "plain-100").cloned().collect();
     assert_eq!(keys(&bench, after).await, want);
 }
@@ -74,16 +63,16 @@ async fn every_name_comes_once_and_in_order_whatever_the_page() {
 async fn prefixes_are_told_once_whatever_the_page() {
     let (bench, names) = filled().await;
     for max in [1000, 10, 1] {
-        let found = keys(&bench, request("logs/", Some("/"), max)).await;
+        let found = keys(&bench, list_of("logs/", Some("/"), max)).await;
         assert_eq!(found, (0..7).map(|index| format!("logs/{index}/")).collect::<Vec<_>>(), "{max}");
     }
-    let top = keys(&bench, request("", Some("/"), 20)).await;
+    let top = keys(&bench, list_of("", Some("/"), 20)).await;
     let want: BTreeSet<String> = names
         .iter()
         .map(|name| name.split_once('/').map_or(name.clone(), |(prefix, _)| format!("{prefix}/")))
         .collect();
     assert_eq!(top, want.into_iter().collect::<Vec<_>>());
-    let page = bench.store.list(request("", Some("/"), 1000)).await.expect("a page");
+    let page = bench.store.list(list_of("", Some("/"), 1000)).await.expect("a page");
     let prefixes = page.items.iter().filter(|item| matches!(item, ListItem::Prefix(_))).count();
     assert_eq!(prefixes, 2, "logs/ and ärger/");
 }
@@ -91,9 +80,9 @@ async fn prefixes_are_told_once_whatever_the_page() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_token_and_a_missing_bucket_are_refused() {
     let bench = Bench::with(options(), &[]).await;
-    let foreign = ListRequest { token: Some("zzz".into()), ..request("", None, 10) };
+    let foreign = ListRequest { token: Some("zzz".into()), ..list_of("", None, 10) };
     assert_eq!(bench.store.list(foreign).await.expect_err("foreign").kind, ErrorKind::InvalidName);
-    let mut missing = request("", None, 10);
+    let mut missing = list_of("", None, 10);
     missing.bucket = BucketName::parse("none").expect("a name");
     assert_eq!(bench.store.list(missing).await.expect_err("missing").kind, ErrorKind::NoSuchBucket);
 }

@@ -10,10 +10,10 @@ use blobstore_sidecar_core::{
 };
 use blobstore_sidecar_store::{
     Attributes, BodyChecks, Change, CreateUpload, DeleteRequest, ErrorKind, GetRequest, HeadRequest,
-    LateChecksum, ListRequest, ObjectMeta, PutRequest, StoreError, UpdateRequest,
+    LateChecksum, ObjectMeta, PutRequest, StoreError, UpdateRequest,
 };
 
-use crate::common::{Bench, PATIENCE, bucket, frames, name, options, payload, read};
+use crate::common::{Bench, PATIENCE, bucket, frames, list_of, name, options, payload, read};
 
 async fn update(bench: &Bench, name_: &str, change: Change) -> Result<ObjectMeta, StoreError> {
     let conditions = Conditions::default();
@@ -158,14 +158,7 @@ async fn an_object_whose_end_has_come_is_not_served_and_is_swept() {
     assert!(now_ms() >= end);
     let gone = bench.store.get(GetRequest::new(bucket(), name("a"))).await.expect_err("ended");
     assert_eq!(gone.kind, ErrorKind::NotFound);
-    let list = ListRequest {
-        bucket: bucket(),
-        prefix: String::new(),
-        delimiter: None,
-        after: None,
-        token: None,
-        max: 10,
-    };
+    let list = list_of("", None, 10);
     assert_eq!(bench.store.list(list).await.expect("a page").items.len(), 1);
     assert!(bench.engine.keys().await.iter().any(|key| key.starts_with("c:")), "not swept yet");
     bench.store.sweep().await.expect("swept");

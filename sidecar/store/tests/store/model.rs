@@ -16,9 +16,10 @@ use blobstore_sidecar_store::{
 };
 use bytes::Bytes;
 use proptest::{prelude::*, test_runner::TestRunner};
+use tokio::runtime::Runtime;
 
 use crate::{
-    common::{Bench, bucket, frames, name, open, payload, read},
+    common::{Bench, bucket, frames, list_of, name, open, payload, read},
     multipart::{begin, complete, part, refs, small_parts},
 };
 
@@ -227,14 +228,7 @@ impl Model {
         let delimiter = delimiter.then(|| "/".to_owned());
         let (mut seen, mut token) = (Vec::new(), None);
         loop {
-            let request = ListRequest {
-                bucket: bucket(),
-                prefix: String::new(),
-                delimiter: delimiter.clone(),
-                after: None,
-                token,
-                max,
-            };
+            let request = ListRequest { token, ..list_of("", delimiter.as_deref(), max) };
             let page = bench.store.list(request).await.expect("a page");
             for item in &page.items {
                 if let ListItem::Object(entry) = item {
@@ -279,39 +273,40 @@ impl Model {
     }
 }
 
-#[test]
-fn random_operations_agree_with_a_model_through_restarts() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let options = small_parts();
-    let bench = runtime.block_on(Bench::with(options.clone(), &[]));
-    let bench = std::cell::RefCell::new(bench);
-    let config = ProptestConfig {
-        cases: CASES,
-        failure_persistence: None,
-        max_shrink_iters: 64,
-        ..Default::default()
-    };
-    let steps = proptest::collection::vec(step(), 10..60);
+/// Runs random steps against a model, case by case on one bench, which each case leaves as it found it.
+pub(crate) fn run_model<S: std::fmt::Debug>(
+    cases: u32,
+    options: &StoreOptions,
+    steps: impl Strategy<Value = Vec<S>>,
+    case: impl AsyncFn(&mut Bench, &[S]),
+) -> (Runtime, Bench) {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build().expect("a runtime");
+    let bench = std::cell::RefCell::new(runtime.block_on(Bench::with(options.clone(), &[])));
+    let config =
+        ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 64, ..Default::default() };
     let run = TestRunner::new(config).run(&steps, |steps| {
         let mut bench = bench.borrow_mut();
-        runtime.block_on(async {
-            let mut model = Model::default();
-            for step in &steps {
-                model.step(&mut bench, step, &options).await;
-            }
-            model.finish(&bench).await;
-        });
+        runtime.block_on(case(&mut bench, &steps));
         Ok(())
     });
-    if let Err(error) = run {
-        panic!("{error}");
-    }
+    let failed = run.err().map(|error| error.to_string());
+    assert!(failed.is_none(), "{}", failed.unwrap_or_default());
+    (runtime, bench.into_inner())
+}
+
+#[test]
+fn random_operations_agree_with_a_model_through_restarts() {
+    let options = small_parts();
+    let steps = proptest::collection::vec(step(), 10..60);
+    let (runtime, bench) = run_model(CASES, &options, steps, async |bench, steps: &[Step]| {
+        let mut model = Model::default();
+        for step in steps {
+            model.step(bench, step, &options).await;
+        }
+        model.finish(bench).await;
+    });
     // A ledger that began with the last restart cannot know what was there before; one that began empty is exact.
-    let bench = bench.into_inner();
     runtime.block_on(async {
         let (store, ledger) = open(&bench.engine, options);
         let bench = Bench { store, ledger, ..bench };

@@ -9,10 +9,11 @@ use blobstore_sidecar_store::{
     VersionItem, Versioning,
 };
 use bytes::Bytes;
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::prelude::*;
 
 use crate::{
     common::{Bench, bucket, name, open, payload, read},
+    model::run_model,
     multipart::{begin, complete, part, refs, small_parts},
     versions::{delete_request, listing, pages},
 };
@@ -250,38 +251,15 @@ impl Model {
 
 #[test]
 fn random_operations_on_versions_agree_with_a_model_through_restarts() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
     let options = small_parts();
-    let bench = runtime.block_on(Bench::with(options.clone(), &[]));
-    runtime.block_on(async {
-        bench.store.set_versioning(&bucket(), Versioning::Suspended).await.expect("set");
-    });
-    let bench = std::cell::RefCell::new(bench);
-    let config = ProptestConfig {
-        cases: CASES,
-        failure_persistence: None,
-        max_shrink_iters: 64,
-        ..Default::default()
-    };
     let steps = proptest::collection::vec(step(), 10..80);
-    let run = TestRunner::new(config).run(&steps, |steps| {
-        let mut bench = bench.borrow_mut();
-        runtime.block_on(async {
-            let keeps = Versioning::Suspended;
-            bench.store.set_versioning(&bucket(), keeps).await.expect("set");
-            let mut model = Model { keeps, names: BTreeMap::new() };
-            for step in &steps {
-                model.step(&mut bench, step, &options).await;
-            }
-            model.finish(&bench).await;
-        });
-        Ok(())
+    run_model(CASES, &options, steps, async |bench, steps: &[Step]| {
+        let keeps = Versioning::Suspended;
+        bench.store.set_versioning(&bucket(), keeps).await.expect("set");
+        let mut model = Model { keeps, names: BTreeMap::new() };
+        for step in steps {
+            model.step(bench, step, &options).await;
+        }
+        model.finish(bench).await;
     });
-    if let Err(error) = run {
-        panic!("{error}");
-    }
 }

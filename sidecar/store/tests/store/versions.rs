@@ -8,16 +8,16 @@ use blobstore_sidecar_core::{
 };
 use blobstore_sidecar_runtime::tasks;
 use blobstore_sidecar_store::{
-    Change, DeleteOutcome, DeleteRequest, ErrorKind, GetRequest, HeadRequest, ListRequest,
-    ListVersionsRequest, ListedVersion, PutOutcome, PutRequest, Store, StoreError, UpdateRequest, Version,
-    VersionItem, VersionMarker, Versioning,
+    Change, DeleteOutcome, DeleteRequest, ErrorKind, GetRequest, HeadRequest, ListVersionsRequest,
+    ListedVersion, PutOutcome, PutRequest, Store, StoreError, UpdateRequest, Version, VersionItem,
+    VersionMarker, Versioning,
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use tokio::sync::oneshot;
 
 use crate::{
-    common::{Bench, bucket, frames, name, open, options, payload, read},
+    common::{Bench, bucket, frames, list_of, name, open, options, payload, read},
     multipart::{begin, complete, part, refs, small_parts},
 };
 
@@ -159,14 +159,7 @@ async fn a_delete_marker_hides_and_uncovers() {
     let asked = get_version(&bench.store, "a", marker).await.expect_err("no object");
     assert_eq!(asked.kind, ErrorKind::DeleteMarker);
     assert!(get_version(&bench.store, "a", stored).await.expect("kept").len() == 300_000);
-    let list = ListRequest {
-        bucket: bucket(),
-        prefix: String::new(),
-        delimiter: None,
-        after: None,
-        token: None,
-        max: 10,
-    };
+    let list = list_of("", None, 10);
     assert!(bench.store.list(list).await.expect("a page").items.is_empty());
     assert_eq!(ids(&bench.store).await, [(marker, true, true), (stored, false, false)]);
     let full = bench.store.delete_bucket(&bucket()).await.expect_err("versions are left");
