@@ -93,11 +93,11 @@ impl PeerPort {
                 answer(lane::answer_here(&self.shell, &ask).await)
             }
             (&Method::POST, wire::UPLOADS_PATH) => {
-                let ask: wire::ask::UploadsAsk = read_json(request).await?;
+                let ask: wire::ItemsAsk = read_json(request).await?;
                 answer(lane::uploads_here(&self.shell, &ask).await)
             }
             (&Method::POST, wire::versions::VERSIONS_PATH) => {
-                let ask: wire::versions::VersionsAsk = read_json(request).await?;
+                let ask: wire::ItemsAsk = read_json(request).await?;
                 answer(lane::versions_here(&self.shell, &ask).await)
             }
             (&Method::POST, wire::LEASE_PATH) => {

@@ -70,6 +70,32 @@ pub enum Item {
     Object { name: String, size: u64, etag: String, modified_ms: u64 },
 }
 
+/// `POST /v1/uploads` and `POST /v1/versions`: items of the partitions that the asked pod serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemsAsk {
+    pub bucket: String,
+    pub prefix: String,
+    pub delimiter: Option<String>,
+    /// Goes on behind this name, and of it behind this upload or version.
+    pub after: Option<String>,
+    pub after_item: Option<String>,
+    pub max: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Items<T> {
+    pub partitions: Vec<u32>,
+    pub items: Vec<T>,
+    pub truncated: bool,
+}
+
+/// What a pod tells of the partitions that it serves.
+pub trait Part {
+    fn partitions(&self) -> &[u32];
+}
+
 /// A bucket between sidecars.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -106,6 +132,30 @@ pub struct Lease {
 pub struct Seal {
     pub bucket: String,
     pub epoch: u64,
+}
+
+impl<T> Default for Items<T> {
+    fn default() -> Self {
+        Self { partitions: Vec::new(), items: Vec::new(), truncated: false }
+    }
+}
+
+impl Part for Page {
+    fn partitions(&self) -> &[u32] {
+        &self.partitions
+    }
+}
+
+impl Part for Buckets {
+    fn partitions(&self) -> &[u32] {
+        &self.partitions
+    }
+}
+
+impl<T> Part for Items<T> {
+    fn partitions(&self) -> &[u32] {
+        &self.partitions
+    }
 }
 
 impl Page {

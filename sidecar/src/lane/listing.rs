@@ -9,7 +9,9 @@ use blobstore_sidecar_core::list::{Cursor, ListPage, merge_pages};
 use blobstore_sidecar_store::{BucketInfo, ErrorKind, ListRequest, StoreError};
 use futures::future::try_join_all;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
-use http::{Request, Response};
+use http::{Request, Response, request};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::{Exchange, Side, TRIES_MAX, TRY_PAUSE};
 use crate::body::Body;
@@ -42,10 +44,6 @@ pub(super) async fn objects(
 
 async fn page(exchange: &Exchange<'_>, bucket: &BucketName, query: &ListQuery) -> Result<ListPage, ApiError> {
     let shell = exchange.shell;
-    shell.store.get_bucket(bucket).await.map_err(|error| exchange.fail(error))?;
-    if query.keys_max == 0 {
-        return Ok(ListPage::default());
-    }
     let ask = wire::ListAsk {
         bucket: bucket.as_str().to_owned(),
         prefix: query.prefix.clone(),
@@ -54,7 +52,7 @@ async fn page(exchange: &Exchange<'_>, bucket: &BucketName, query: &ListQuery) -
         token: query.continuation_token.clone(),
         max: query.keys_max,
     };
-    whole(exchange, || pages(shell, &ask)).await
+    of_known(exchange, bucket, || pages(shell, &ask)).await
 }
 
 /// A page for this pod's own S3 side.
@@ -64,10 +62,44 @@ pub async fn page_inside(
     bucket: &BucketName,
     query: &ListQuery,
 ) -> Result<ListPage, ApiError> {
+    let head = bucket_head(bucket.as_str());
+    page(&Exchange { shell, side: Side::Inside, head: &head, request_id }, bucket, query).await
+}
+
+/// Asks about a bucket, which must be there, for this pod's own S3 side.
+pub(super) async fn of_bucket<T, F>(
+    shell: &Arc<Shell>,
+    request_id: &str,
+    bucket: &str,
+    ask: impl Fn() -> F,
+) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let head = bucket_head(bucket);
+    let exchange = Exchange { shell, side: Side::Inside, head: &head, request_id };
+    let bucket = BucketName::parse(bucket)
+        .map_err(|error| ApiError::bad_request("InvalidBucketName", error.to_string()))?;
+    of_known(&exchange, &bucket, ask).await
+}
+
+async fn of_known<T, F>(
+    exchange: &Exchange<'_>,
+    bucket: &BucketName,
+    ask: impl Fn() -> F,
+) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    exchange.shell.store.get_bucket(bucket).await.map_err(|error| exchange.fail(error))?;
+    whole(exchange, ask).await
+}
+
+/// Errors find the bucket's name in the path.
+fn bucket_head(bucket: &str) -> request::Parts {
     let mut request = Request::new(());
     *request.uri_mut() = format!("/{bucket}").parse().unwrap_or_default();
-    let (head, ()) = request.into_parts();
-    page(&Exchange { shell, side: Side::Inside, head: &head, request_id }, bucket, query).await
+    request.into_parts().0
 }
 
 /// All buckets, for this pod's own S3 side.
@@ -86,7 +118,7 @@ pub(super) async fn buckets(exchange: &Exchange<'_>) -> Result<Response<Body>, A
 }
 
 /// Tries again once when an owner changed under the listing.
-pub(super) async fn whole<T, F>(exchange: &Exchange<'_>, ask: impl Fn() -> F) -> Result<T, ApiError>
+async fn whole<T, F>(exchange: &Exchange<'_>, ask: impl Fn() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
@@ -104,52 +136,68 @@ where
     }
 }
 
-/// The page of everything that this pod serves. Refused when that changed while it was read.
-pub async fn page_here(shell: &Shell, ask: &wire::ListAsk) -> Result<wire::Page, StoreError> {
+/// What this pod serves, read as a whole: refused when that changed while it was read.
+pub(super) async fn steady<T: Default>(
+    shell: &Shell,
+    read: impl AsyncFnOnce(Vec<u32>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let before = shell.peering.owners().here;
     if before.is_empty() {
-        return Ok(wire::Page::default());
+        return Ok(T::default());
     }
-    let request = ListRequest {
-        bucket: BucketName::parse(ask.bucket.clone())?,
-        prefix: ask.prefix.clone(),
-        delimiter: ask.delimiter.clone(),
-        after: ask.after.clone(),
-        token: ask.token.clone(),
-        max: ask.max,
-    };
-    let page = shell.store.list(request).await?;
+    let found = read(before.clone()).await?;
     if shell.peering.owners().here != before {
-        return Err(moved());
+        let message = "partitions moved during the listing: repeat it";
+        return Err(StoreError::new(ErrorKind::NotOwner { address: None, epoch: None }, message));
     }
-    Ok(wire::Page::new(before, page))
+    Ok(found)
+}
+
+/// What all pods tell, this one first. Together they cover every partition.
+pub(super) async fn everywhere<A: Serialize + Sync, T: wire::Part + DeserializeOwned>(
+    shell: &Shell,
+    path: &str,
+    ask: Option<&A>,
+    here: impl Future<Output = Result<T, StoreError>>,
+) -> Result<Vec<T>, StoreError> {
+    let owners = shell.peering.owners();
+    let peers = owners.peers.keys().map(|peer| shell.peering.call(peer, path, ask));
+    let (here, peers) = futures::try_join!(here, try_join_all(peers))?;
+    let parts: Vec<T> = std::iter::once(here).chain(peers).collect();
+    covered(&shell.peering, shell.store.options().partitions, &parts)?;
+    Ok(parts)
+}
+
+/// The page of everything that this pod serves.
+pub async fn page_here(shell: &Shell, ask: &wire::ListAsk) -> Result<wire::Page, StoreError> {
+    steady(shell, async |partitions| {
+        let request = ListRequest {
+            bucket: BucketName::parse(ask.bucket.clone())?,
+            prefix: ask.prefix.clone(),
+            delimiter: ask.delimiter.clone(),
+            after: ask.after.clone(),
+            token: ask.token.clone(),
+            max: ask.max,
+        };
+        Ok(wire::Page::new(partitions, shell.store.list(request).await?))
+    })
+    .await
 }
 
 /// Buckets whose home this pod serves.
 pub async fn buckets_here(shell: &Shell) -> Result<wire::Buckets, StoreError> {
-    let before = shell.peering.owners().here;
-    if before.is_empty() {
-        return Ok(wire::Buckets::default());
-    }
-    let buckets = shell.store.list_buckets().await?;
-    if shell.peering.owners().here != before {
-        return Err(moved());
-    }
-    let buckets = buckets.into_iter().map(wire::Bucket::from).collect();
-    Ok(wire::Buckets { partitions: before, buckets })
-}
-
-pub(super) fn moved() -> StoreError {
-    let message = "partitions moved during the listing: repeat it";
-    StoreError::new(ErrorKind::NotOwner { address: None, epoch: None }, message)
+    steady(shell, async |partitions| {
+        let buckets = shell.store.list_buckets().await?.into_iter().map(wire::Bucket::from);
+        Ok(wire::Buckets { partitions, buckets: buckets.collect() })
+    })
+    .await
 }
 
 async fn pages(shell: &Shell, ask: &wire::ListAsk) -> Result<ListPage, StoreError> {
-    let owners = shell.peering.owners();
-    let peers = owners.peers.keys().map(|peer| shell.peering.call(peer, wire::LIST_PATH, Some(ask)));
-    let (here, peers) = futures::try_join!(page_here(shell, ask), try_join_all(peers))?;
-    let pages: Vec<wire::Page> = std::iter::once(here).chain(peers).collect();
-    covered(&shell.peering, shell.store.options().partitions, pages.iter().map(|page| &page.partitions))?;
+    if ask.max == 0 {
+        return Ok(ListPage::default());
+    }
+    let pages = everywhere(shell, wire::LIST_PATH, Some(ask), page_here(shell, ask)).await?;
     let pages: Option<Vec<ListPage>> = pages.into_iter().map(wire::Page::into_page).collect();
     let pages =
         pages.ok_or_else(|| StoreError::new(ErrorKind::Protocol, "a peer sent a page that is none"))?;
@@ -157,11 +205,7 @@ async fn pages(shell: &Shell, ask: &wire::ListAsk) -> Result<ListPage, StoreErro
 }
 
 async fn all_buckets(shell: &Shell) -> Result<Vec<BucketInfo>, StoreError> {
-    let owners = shell.peering.owners();
-    let peers = owners.peers.keys().map(|peer| shell.peering.call::<(), _>(peer, wire::BUCKETS_PATH, None));
-    let (here, peers) = futures::try_join!(buckets_here(shell), try_join_all(peers))?;
-    let parts: Vec<wire::Buckets> = std::iter::once(here).chain(peers).collect();
-    covered(&shell.peering, shell.store.options().partitions, parts.iter().map(|part| &part.partitions))?;
+    let parts = everywhere(shell, wire::BUCKETS_PATH, None::<&()>, buckets_here(shell)).await?;
     let mut buckets: Vec<BucketInfo> =
         parts.into_iter().flat_map(|part| part.buckets).filter_map(wire::Bucket::into_info).collect();
     buckets.sort_by(|a, b| a.name.cmp(&b.name));
@@ -170,12 +214,8 @@ async fn all_buckets(shell: &Shell) -> Result<Vec<BucketInfo>, StoreError> {
 }
 
 /// Every partition is in one of the parts.
-pub(super) fn covered<'a>(
-    peering: &Peering,
-    partitions: u32,
-    parts: impl Iterator<Item = &'a Vec<u32>>,
-) -> Result<(), StoreError> {
-    let covered: BTreeSet<u32> = parts.flatten().copied().collect();
+fn covered(peering: &Peering, partitions: u32, parts: &[impl wire::Part]) -> Result<(), StoreError> {
+    let covered: BTreeSet<u32> = parts.iter().flat_map(wire::Part::partitions).copied().collect();
     let missing = (0..partitions).filter(|partition| !covered.contains(partition)).count();
     if missing == 0 {
         return Ok(());

@@ -6,19 +6,18 @@ use blobstore_sidecar_core::checksum::Checksum;
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use blobstore_sidecar_core::precondition::http_date;
 use blobstore_sidecar_store::{ErrorKind, ListUploadsRequest, PartRequest, StoreError, UploadId, UploadRef};
-use futures::future::try_join_all;
 use http::Response;
 use http::header::{ETAG, LAST_MODIFIED};
 
 use super::headers::{self, HEADER_CHECKSUM, HEADER_CRC64};
-use super::listing::{covered, moved, whole};
+use super::listing::{everywhere, of_bucket, steady};
 use super::object::set;
-use super::{Exchange, Refused, Side};
+use super::{Exchange, Refused};
 use crate::body::{Body, RequestBody};
 use crate::error::ApiError;
 use crate::shell::Shell;
-use crate::wire::UPLOADS_PATH;
-use crate::wire::ask::{OpenItem, Uploads, UploadsAsk};
+use crate::wire::ask::OpenItem;
+use crate::wire::{Items, ItemsAsk, UPLOADS_PATH};
 
 /// Stores one part of an upload.
 pub(super) async fn put_part(
@@ -49,54 +48,38 @@ pub(super) async fn put_part(
 }
 
 /// Open uploads of everything that this pod serves.
-pub async fn uploads_here(shell: &Shell, ask: &UploadsAsk) -> Result<Uploads, StoreError> {
-    let before = shell.peering.owners().here;
-    if before.is_empty() {
-        return Ok(Uploads::default());
-    }
-    let request = ListUploadsRequest {
-        bucket: BucketName::parse(ask.bucket.clone())?,
-        prefix: ask.prefix.clone(),
-        delimiter: ask.delimiter.clone(),
-        after: ask.after.clone(),
-        after_upload: ask.after_upload.as_deref().and_then(UploadId::parse),
-        max: ask.max,
-    };
-    let page = shell.store.list_uploads(request).await?;
-    if shell.peering.owners().here != before {
-        return Err(moved());
-    }
-    let items = page.items.into_iter().map(OpenItem::from).collect();
-    Ok(Uploads { partitions: before, items, truncated: page.truncated })
+pub async fn uploads_here(shell: &Shell, ask: &ItemsAsk) -> Result<Items<OpenItem>, StoreError> {
+    steady(shell, async |partitions| {
+        let request = ListUploadsRequest {
+            bucket: BucketName::parse(ask.bucket.clone())?,
+            prefix: ask.prefix.clone(),
+            delimiter: ask.delimiter.clone(),
+            after: ask.after.clone(),
+            after_upload: ask.after_item.as_deref().and_then(UploadId::parse),
+            max: ask.max,
+        };
+        let page = shell.store.list_uploads(request).await?;
+        let items = page.items.into_iter().map(OpenItem::from).collect();
+        Ok(Items { partitions, items, truncated: page.truncated })
+    })
+    .await
 }
 
 /// One page of a bucket's open uploads, over all pods.
 pub async fn open_uploads(
     shell: &Arc<Shell>,
     request_id: &str,
-    ask: &UploadsAsk,
-) -> Result<Uploads, ApiError> {
-    let mut request = http::Request::new(());
-    *request.uri_mut() = format!("/{}", ask.bucket).parse().unwrap_or_default();
-    let (head, ()) = request.into_parts();
-    let exchange = Exchange { shell, side: Side::Inside, head: &head, request_id };
-    let bucket = BucketName::parse(ask.bucket.clone())
-        .map_err(|error| ApiError::bad_request("InvalidBucketName", error.to_string()))?;
-    shell.store.get_bucket(&bucket).await.map_err(|error| exchange.fail(error))?;
-    whole(&exchange, || pages(shell, ask)).await
-}
-
-async fn pages(shell: &Shell, ask: &UploadsAsk) -> Result<Uploads, StoreError> {
-    let owners = shell.peering.owners();
-    let peers = owners.peers.keys().map(|peer| shell.peering.call(peer, UPLOADS_PATH, Some(ask)));
-    let (here, peers) = futures::try_join!(uploads_here(shell, ask), try_join_all(peers))?;
-    let pages: Vec<Uploads> = std::iter::once(here).chain(peers).collect();
-    covered(&shell.peering, shell.store.options().partitions, pages.iter().map(|page| &page.partitions))?;
-    Ok(merge(pages, ask.max))
+    ask: &ItemsAsk,
+) -> Result<Items<OpenItem>, ApiError> {
+    let pages = || async {
+        let pages = everywhere(shell, UPLOADS_PATH, Some(ask), uploads_here(shell, ask)).await?;
+        Ok(merge(pages, ask.max))
+    };
+    of_bucket(shell, request_id, &ask.bucket, pages).await
 }
 
 /// Pages in order become one in order. A page that was cut bounds what may be told: behind its end it may have more.
-fn merge(pages: Vec<Uploads>, max: usize) -> Uploads {
+fn merge(pages: Vec<Items<OpenItem>>, max: usize) -> Items<OpenItem> {
     let mut truncated = false;
     let mut end: Option<(String, String)> = None;
     let mut items = Vec::new();
@@ -121,7 +104,7 @@ fn merge(pages: Vec<Uploads>, max: usize) -> Uploads {
     }
     truncated |= items.len() > max;
     items.truncate(max);
-    Uploads { partitions: Vec::new(), items, truncated }
+    Items { partitions: Vec::new(), items, truncated }
 }
 
 /// A part that the store has no upload for is refused before its body is read.
@@ -134,12 +117,12 @@ pub(super) fn not_a_part() -> ApiError {
 mod tests {
     use super::*;
 
-    fn page(prefixes: &[&str], truncated: bool) -> Uploads {
+    fn page(prefixes: &[&str], truncated: bool) -> Items<OpenItem> {
         let items = prefixes.iter().map(|prefix| OpenItem::Prefix((*prefix).to_owned())).collect();
-        Uploads { partitions: Vec::new(), items, truncated }
+        Items { partitions: Vec::new(), items, truncated }
     }
 
-    fn check(pages: Vec<Uploads>, max: usize, want: (&[&str], bool)) {
+    fn check(pages: Vec<Items<OpenItem>>, max: usize, want: (&[&str], bool)) {
         let merged = merge(pages, max);
         let names: Vec<&str> = merged.items.iter().map(|item| item.key().0).collect();
         assert_eq!((names.as_slice(), merged.truncated), want);

@@ -7,17 +7,16 @@ use blobstore_sidecar_core::precondition::http_date;
 use blobstore_sidecar_store::{
     DeleteOutcome, ErrorKind, ListVersionsRequest, ObjectMeta, StoreError, Version, VersionMarker,
 };
-use futures::future::try_join_all;
 use http::header::{ALLOW, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED};
 use http::{Method, Uri};
 
-use super::listing::{covered, moved, whole};
+use super::listing::{everywhere, of_bucket, steady};
 use super::object::set;
-use super::{Exchange, Side};
 use crate::error::ApiError;
 use crate::route;
 use crate::shell::Shell;
-use crate::wire::versions::{Item, VERSIONS_PATH, Versions, VersionsAsk};
+use crate::wire::versions::{Item, VERSIONS_PATH};
+use crate::wire::{Items, ItemsAsk};
 
 /// The version that an answer is about; only in buckets that keep versions.
 pub const HEADER_VERSION: HeaderName = HeaderName::from_static("x-amz-version-id");
@@ -75,54 +74,38 @@ pub(super) fn refuse_marker(mut answer: ApiError, kind: &ErrorKind, marker: &Obj
 }
 
 /// Versions of everything that this pod serves.
-pub async fn versions_here(shell: &Shell, ask: &VersionsAsk) -> Result<Versions, StoreError> {
-    let before = shell.peering.owners().here;
-    if before.is_empty() {
-        return Ok(Versions::default());
-    }
-    let request = ListVersionsRequest {
-        bucket: BucketName::parse(ask.bucket.clone())?,
-        prefix: ask.prefix.clone(),
-        delimiter: ask.delimiter.clone(),
-        after: ask.after.clone(),
-        after_version: ask.after_version.as_deref().and_then(VersionMarker::parse),
-        max: ask.max,
-    };
-    let page = shell.store.list_versions(request).await?;
-    if shell.peering.owners().here != before {
-        return Err(moved());
-    }
-    let items = page.items.into_iter().map(Item::from).collect();
-    Ok(Versions { partitions: before, items, truncated: page.truncated })
+pub async fn versions_here(shell: &Shell, ask: &ItemsAsk) -> Result<Items<Item>, StoreError> {
+    steady(shell, async |partitions| {
+        let request = ListVersionsRequest {
+            bucket: BucketName::parse(ask.bucket.clone())?,
+            prefix: ask.prefix.clone(),
+            delimiter: ask.delimiter.clone(),
+            after: ask.after.clone(),
+            after_version: ask.after_item.as_deref().and_then(VersionMarker::parse),
+            max: ask.max,
+        };
+        let page = shell.store.list_versions(request).await?;
+        let items = page.items.into_iter().map(Item::from).collect();
+        Ok(Items { partitions, items, truncated: page.truncated })
+    })
+    .await
 }
 
 /// One page of a bucket's versions, over all pods.
-pub async fn versions(shell: &Arc<Shell>, request_id: &str, ask: &VersionsAsk) -> Result<Versions, ApiError> {
-    let mut request = http::Request::new(());
-    *request.uri_mut() = format!("/{}", ask.bucket).parse().unwrap_or_default();
-    let (head, ()) = request.into_parts();
-    let exchange = Exchange { shell, side: Side::Inside, head: &head, request_id };
-    let bucket = BucketName::parse(ask.bucket.clone())
-        .map_err(|error| ApiError::bad_request("InvalidBucketName", error.to_string()))?;
-    shell.store.get_bucket(&bucket).await.map_err(|error| exchange.fail(error))?;
-    if ask.max == 0 {
-        return Ok(Versions::default());
-    }
-    whole(&exchange, || pages(shell, ask)).await
-}
-
-async fn pages(shell: &Shell, ask: &VersionsAsk) -> Result<Versions, StoreError> {
-    let owners = shell.peering.owners();
-    let peers = owners.peers.keys().map(|peer| shell.peering.call(peer, VERSIONS_PATH, Some(ask)));
-    let (here, peers) = futures::try_join!(versions_here(shell, ask), try_join_all(peers))?;
-    let pages: Vec<Versions> = std::iter::once(here).chain(peers).collect();
-    covered(&shell.peering, shell.store.options().partitions, pages.iter().map(|page| &page.partitions))?;
-    Ok(merge(pages, ask.max))
+pub async fn versions(shell: &Arc<Shell>, request_id: &str, ask: &ItemsAsk) -> Result<Items<Item>, ApiError> {
+    let pages = || async {
+        if ask.max == 0 {
+            return Ok(Items::default());
+        }
+        let pages = everywhere(shell, VERSIONS_PATH, Some(ask), versions_here(shell, ask)).await?;
+        Ok(merge(pages, ask.max))
+    };
+    of_bucket(shell, request_id, &ask.bucket, pages).await
 }
 
 /// Pages in order become one in order. Versions of a name are all of one page, and stay as they are. A page that was
 /// cut bounds what may be told: behind its end it may have more.
-fn merge(pages: Vec<Versions>, max: usize) -> Versions {
+fn merge(pages: Vec<Items<Item>>, max: usize) -> Items<Item> {
     let ends = pages.iter().filter(|page| page.truncated).filter_map(|page| page.items.last());
     let end = ends.map(|item| item.key().to_owned()).min();
     let mut truncated = pages.iter().any(|page| page.truncated);
@@ -135,22 +118,22 @@ fn merge(pages: Vec<Versions>, max: usize) -> Versions {
     }
     items.truncate(max);
     truncated |= items.len() < known;
-    Versions { partitions: Vec::new(), items, truncated }
+    Items { partitions: Vec::new(), items, truncated }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn page(items: &[(&str, &str)], truncated: bool) -> Versions {
+    fn page(items: &[(&str, &str)], truncated: bool) -> Items<Item> {
         let item = |(name, version): &(&str, &str)| match *version {
             "" => Item::Prefix((*name).to_owned()),
             version => Item::of(name, version),
         };
-        Versions { partitions: Vec::new(), items: items.iter().map(item).collect(), truncated }
+        Items { partitions: Vec::new(), items: items.iter().map(item).collect(), truncated }
     }
 
-    fn check(pages: Vec<Versions>, max: usize, want: (Versions, bool)) {
+    fn check(pages: Vec<Items<Item>>, max: usize, want: (Items<Item>, bool)) {
         let merged = merge(pages, max);
         assert_eq!((merged.items, merged.truncated), (want.0.items, want.1));
     }

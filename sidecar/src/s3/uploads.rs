@@ -13,7 +13,8 @@ use super::error;
 use super::listing::{is_url, owner, timestamp};
 use super::multipart::sum_kind;
 use crate::lane;
-use crate::wire::ask::{self, Ask, OpenItem, Place, Told, UploadsAsk};
+use crate::wire::ItemsAsk;
+use crate::wire::ask::{self, Ask, OpenItem, Place, Told};
 
 /// Most items of a page: the limit of S3.
 const PAGE_ITEMS_MAX: usize = 1_000;
@@ -95,12 +96,12 @@ pub(super) async fn open(
     let url = is_url(input.encoding_type.as_ref())?;
     let text = |text: &str| if url { url_encoded(text) } else { text.to_owned() };
     let max = at_most(input.max_uploads);
-    let ask = UploadsAsk {
+    let ask = ItemsAsk {
         bucket: input.bucket.clone(),
         prefix: input.prefix.clone().unwrap_or_default(),
         delimiter: input.delimiter.clone().filter(|delimiter| !delimiter.is_empty()),
         after: input.key_marker.clone().filter(|marker| !marker.is_empty()),
-        after_upload: input.upload_id_marker.clone().filter(|marker| !marker.is_empty()),
+        after_item: input.upload_id_marker.clone().filter(|marker| !marker.is_empty()),
         max,
     };
     let page = lane::open_uploads(call.shell, &call.request_id, &ask).await.map_err(error::from_api)?;

@@ -16,8 +16,9 @@ use super::error;
 use super::listing::{is_url, keys_max, owner, timestamp};
 use crate::error::ApiError;
 use crate::lane::{self, HEADER_MARKER, HEADER_VERSION};
+use crate::wire::ItemsAsk;
 use crate::wire::ask::Ask;
-use crate::wire::versions::{Item, Shown, VersionsAsk};
+use crate::wire::versions::{Item, Shown};
 
 /// Headers that tell of versions: they go to the client as they are.
 const TOLD: [HeaderName; 2] = [HEADER_VERSION, HEADER_MARKER];
@@ -150,19 +151,19 @@ pub(super) async fn list(
     bucket_name(&input.bucket)?;
     let show = Show { url: is_url(input.encoding_type.as_ref())? };
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let ask = VersionsAsk {
+    let ask = ItemsAsk {
         bucket: input.bucket.clone(),
         prefix: input.prefix.clone().unwrap_or_default(),
         delimiter: given(&input.delimiter),
         after: given(&input.key_marker),
-        after_version: given(&input.version_id_marker),
+        after_item: given(&input.version_id_marker),
         max: keys_max(input.max_keys),
     };
-    if ask.after_version.is_some() && ask.after.is_none() {
+    if ask.after_item.is_some() && ask.after.is_none() {
         let message = "A version-id marker cannot be specified without a key marker.";
         return Err(s3_error!(InvalidArgument, "{message}"));
     }
-    if ask.after_version.as_deref().is_some_and(|text| VersionMarker::parse(text).is_none()) {
+    if ask.after_item.as_deref().is_some_and(|text| VersionMarker::parse(text).is_none()) {
         return Err(s3_error!(InvalidArgument, "Invalid version id specified"));
     }
     let page = lane::versions(call.shell, &call.request_id, &ask).await.map_err(error::from_api)?;

@@ -177,26 +177,6 @@ pub struct Stored {
     pub version: Option<String>,
 }
 
-/// `POST /v1/uploads`: open uploads of the partitions that the asked pod serves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct UploadsAsk {
-    pub bucket: String,
-    pub prefix: String,
-    pub delimiter: Option<String>,
-    pub after: Option<String>,
-    pub after_upload: Option<String>,
-    pub max: usize,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Uploads {
-    pub partitions: Vec<u32>,
-    pub items: Vec<OpenItem>,
-    pub truncated: bool,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OpenItem {

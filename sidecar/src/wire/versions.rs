@@ -6,26 +6,6 @@ use serde::{Deserialize, Serialize};
 /// Path on the peer port.
 pub const VERSIONS_PATH: &str = "/v1/versions";
 
-/// `POST /v1/versions`: versions of the partitions that the asked pod serves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VersionsAsk {
-    pub bucket: String,
-    pub prefix: String,
-    pub delimiter: Option<String>,
-    pub after: Option<String>,
-    pub after_version: Option<String>,
-    pub max: usize,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Versions {
-    pub partitions: Vec<u32>,
-    pub items: Vec<Item>,
-    pub truncated: bool,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Item {
