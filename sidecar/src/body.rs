@@ -184,6 +184,10 @@ enum Content {
         stream: BoxStream<'static, Result<Bytes, StreamError>>,
         left: u64,
     },
+    /// As long as it is.
+    Open {
+        stream: BoxStream<'static, Result<Bytes, StreamError>>,
+    },
     /// An answer of the S3 side; its own bodies are inside.
     S3(s3s::Body),
     /// A forwarded answer, whose owner may fall silent.
@@ -231,6 +235,12 @@ impl Body {
         Self { content: Content::Stream { stream, left: length }, finish: None }
     }
 
+    /// However much comes; an error cuts the connection.
+    pub fn open(stream: impl Stream<Item = Result<Bytes, StreamError>> + Send + 'static) -> Self {
+        use futures::StreamExt as _;
+        Self { content: Content::Open { stream: stream.boxed() }, finish: None }
+    }
+
     /// What the S3 side made.
     pub fn s3(body: s3s::Body) -> Self {
         Self { content: Content::S3(body), finish: None }
@@ -249,6 +259,9 @@ impl Body {
                 let bytes = std::mem::take(bytes);
                 self.content = Content::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Content::Open { stream } => {
+                stream.as_mut().poll_next(cx).map(|next| next.map(|item| item.map(Frame::data)))
             }
             Content::S3(body) => Pin::new(body).poll_frame(cx),
             Content::Incoming { incoming, idle, timer, _keep } => match Pin::new(incoming).poll_frame(cx) {
@@ -320,6 +333,7 @@ impl http_body::Body for Body {
             Content::Empty => true,
             Content::Full(bytes) => bytes.is_empty(),
             Content::Stream { left, .. } => *left == 0,
+            Content::Open { .. } => false,
             Content::S3(body) => body.is_end_stream(),
             Content::Incoming { incoming, .. } => incoming.is_end_stream(),
         }
@@ -330,6 +344,7 @@ impl http_body::Body for Body {
             Content::Empty => SizeHint::with_exact(0),
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Stream { left, .. } => SizeHint::with_exact(*left),
+            Content::Open { .. } => SizeHint::default(),
             Content::S3(body) => http_body::Body::size_hint(body),
             Content::Incoming { incoming, .. } => incoming.size_hint(),
         }

@@ -28,6 +28,7 @@ use crate::shell::Shell;
 
 mod asks;
 mod bucket;
+mod bulk;
 mod copy;
 mod etags;
 mod failure;
@@ -35,10 +36,12 @@ mod headers;
 mod listing;
 mod object;
 mod open;
+mod redirect;
 mod uploads;
 mod versions;
 
 pub use asks::{answer_here, ask, part_mark};
+pub use bulk::BULKS_CONCURRENT_MAX;
 pub use copy::{COPIES_CONCURRENT_MAX, Copied, CopyAsk, HEADER_COPY_FROM, HEADER_RENAME_FROM, copy};
 pub use headers::{
     HEADER_CHECKSUM, HEADER_CLASS, HEADER_CRC64, HEADER_ETAG, HEADER_REDIRECT, HEADER_TAGS, attributes,
@@ -220,6 +223,7 @@ impl Exchange<'_> {
                 return copy::put(self, (&from.0, &from.1), (&to.0, &to.1), *rename).await;
             }
             Operation::Describe { bucket, name } => return copy::patch(self, (bucket, name)).await,
+            Operation::Bulk { bucket, bulk } => return bulk::answer(self, bucket, bulk.clone(), body).await,
             Operation::CreateBucket { bucket } | Operation::DeleteBucket { bucket } => {
                 self.shell.store.home_slot_of(bucket)
             }
@@ -258,6 +262,9 @@ impl Exchange<'_> {
                 }
                 Owner::Peer { address, epoch: _ } => {
                     let address = hint.take().unwrap_or(address);
+                    if let Some(answer) = redirect::to_owner(self, &address).await {
+                        return Ok(answer);
+                    }
                     match self.forward(&address, &body, length).await {
                         Tried::Answered(response) => return Ok(response),
                         Tried::Lost(error) => return Err(error),
@@ -303,7 +310,8 @@ impl Exchange<'_> {
             | Operation::List { .. }
             | Operation::HeadBucket { .. }
             | Operation::Copy { .. }
-            | Operation::Describe { .. } => {
+            | Operation::Describe { .. }
+            | Operation::Bulk { .. } => {
                 return Err(Served::Failed(ApiError::internal("not an operation of one owner")));
             }
         };

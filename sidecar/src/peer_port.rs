@@ -120,6 +120,7 @@ impl PeerPort {
             pod: self.shell.peering.pod().to_owned(),
             epoch: tenure.as_ref().map(|tenure| tenure.epoch),
             run_id: tenure.map(|tenure| tenure.run_id.to_string()),
+            client: self.shell.client_port.get().copied(),
         }
     }
 }

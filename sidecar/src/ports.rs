@@ -9,12 +9,13 @@ use tokio::task::JoinHandle;
 
 use crate::admin::AdminPort;
 use crate::control::Control;
-use crate::lane::ClientPort;
+use crate::lane;
 use crate::peer_port::PeerPort;
 use crate::server::{self, Port};
 use crate::shell::Shell;
 use crate::telemetry::LogFilter;
 use crate::tls::{RELOAD_EVERY, Tls};
+use crate::wire::ClientPort;
 
 /// The operator, Prometheus, the kubelet and a person or two.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
@@ -45,10 +46,13 @@ pub struct Running {
 
 pub fn start(shell: Arc<Shell>, control: Arc<dyn Control>, log: LogFilter, ports: Ports) -> Running {
     let Ports { client, admin, peer, admin_token, peer_token, tls } = ports;
+    if let Ok(address) = client.local_addr() {
+        let _ = shell.client_port.set(ClientPort { port: address.port(), tls: tls.is_some() });
+    }
     let connections_max = usize::try_from(shell.limits.connections_max).unwrap_or(usize::MAX);
     let port = |name, connections_max| Port { name, connections_max, patience: shell.patience(), tls: None };
     let drain = || shell.drain.subscribe();
-    let service = Arc::new(ClientPort::new(Arc::clone(&shell)));
+    let service = Arc::new(lane::ClientPort::new(Arc::clone(&shell)));
     let tls = tls.map(Arc::new);
     let certificate =
         tls.clone().map(|tls| tasks::spawn("certificate", async move { tls.follow(RELOAD_EVERY).await }));

@@ -64,6 +64,19 @@ pub enum Operation {
         bucket: BucketName,
         name: ObjectName,
     },
+    Bulk {
+        bucket: BucketName,
+        bulk: Bulk,
+    },
+}
+
+/// Many objects in one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bulk {
+    /// The body names them.
+    Delete,
+    /// The body is an archive of them; `prefix` stands before their names.
+    Upload { prefix: String },
 }
 
 /// A right on a name in a bucket.
@@ -99,12 +112,16 @@ impl Operation {
             Self::Copy { rename: false, .. } => "copy",
             Self::Copy { rename: true, .. } => "rename",
             Self::Describe { .. } => "describe",
+            Self::Bulk { bulk: Bulk::Delete, .. } => "bulk_delete",
+            Self::Bulk { bulk: Bulk::Upload { .. }, .. } => "bulk_upload",
         }
     }
 
     /// The rights it takes, on which bucket, under which name.
     pub fn needs(&self) -> [Option<Need<'_>>; 3] {
         let one = match self {
+            // Each item has its own.
+            Self::Bulk { .. } => return [None; 3],
             Self::ListBuckets => (Right::Admin, "", ""),
             Self::CreateBucket { bucket } | Self::DeleteBucket { bucket } => {
                 (Right::Admin, bucket.as_str(), "")
@@ -235,7 +252,18 @@ fn bucket_operation(method: &Method, bucket: BucketName, query: &[Parameter]) ->
         Method::HEAD => Ok(Operation::HeadBucket { bucket }),
         Method::PUT => Ok(Operation::CreateBucket { bucket }),
         Method::DELETE => Ok(Operation::DeleteBucket { bucket }),
-        _ => Err(method_not_allowed("a bucket takes GET, HEAD, PUT and DELETE")),
+        Method::POST => bulk(query).map(|bulk| Operation::Bulk { bucket, bulk }),
+        _ => Err(method_not_allowed("a bucket takes GET, HEAD, PUT, DELETE, and POST with ?bulk=")),
+    }
+}
+
+fn bulk(query: &[Parameter]) -> Result<Bulk, ApiError> {
+    let value = |wanted: &str| query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+    match value("bulk") {
+        Some("delete") => Ok(Bulk::Delete),
+        Some("upload") => Ok(Bulk::Upload { prefix: value("prefix").unwrap_or_default().to_owned() }),
+        Some(_) => Err(ApiError::bad_request("InvalidArgument", "bulk is either delete or upload")),
+        None => Err(method_not_allowed("POST takes ?bulk=delete or ?bulk=upload")),
     }
 }
 
@@ -267,7 +295,7 @@ fn method_not_allowed(message: &'static str) -> ApiError {
 }
 
 /// S3's code for a name that cannot be; the sentence is the parser's.
-fn name_error(error: NameError) -> ApiError {
+pub(crate) fn name_error(error: NameError) -> ApiError {
     let code = match error {
         NameError::Empty | NameError::Nul => "InvalidArgument",
         NameError::TooLong => "KeyTooLongError",
@@ -334,65 +362,4 @@ fn list_query(parameters: &[Parameter]) -> Result<ListQuery, ApiError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(method: Method, uri: &str, want: Result<&str, (u16, &str)>) {
-        let uri: Uri = uri.parse().expect("a URI");
-        let got = operation(&method, &uri, &HeaderMap::new());
-        let got = match &got {
-            Ok(operation) => Ok(format!("{operation:?}")),
-            Err(error) => Err((error.status.as_u16(), error.code)),
-        };
-        match want {
-            Ok(want) => assert_eq!(got.as_deref(), Ok(want), "{method} {uri}"),
-            Err(want) => assert_eq!(got.as_ref().map(String::as_str), Err(&want), "{method} {uri}"),
-        }
-    }
-
-    #[test]
-    fn paths_name_operations() {
-        check(Method::GET, "/", Ok("ListBuckets"));
-        check(Method::PUT, "/abc", Ok("CreateBucket { bucket: BucketName(\"abc\") }"));
-        check(Method::PUT, "/abc/", Ok("CreateBucket { bucket: BucketName(\"abc\") }"));
-        check(Method::GET, "/abc/d/e", Ok("Get { bucket: BucketName(\"abc\"), name: ObjectName(\"d/e\") }"));
-        check(
-            Method::PUT,
-            "/abc/%C3%A4%20%2F+%3F",
-            Ok("Put { bucket: BucketName(\"abc\"), name: ObjectName(\"ä /+?\") }"),
-        );
-        check(Method::PUT, "/abc//", Ok("Put { bucket: BucketName(\"abc\"), name: ObjectName(\"/\") }"));
-        check(
-            Method::DELETE,
-            "/abc/..",
-            Ok("Delete { bucket: BucketName(\"abc\"), name: ObjectName(\"..\") }"),
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_with_its_reason() {
-        check(Method::PUT, "/abc/a%00b", Err((400, "InvalidArgument")));
-        check(Method::PUT, "/abc/%ff", Err((400, "InvalidURI")));
-        check(Method::PUT, "/-b/x", Err((400, "InvalidBucketName")));
-        check(Method::PUT, &format!("/abc/{}", "k".repeat(1_025)), Err((400, "KeyTooLongError")));
-        check(Method::POST, "/abc/x", Err((405, "MethodNotAllowed")));
-        check(Method::GET, "/abc?max-keys=x", Err((400, "InvalidArgument")));
-    }
-
-    #[test]
-    fn s3_is_told_apart() {
-        check(Method::GET, "/abc?uploads", Err((501, "NotImplemented")));
-        check(Method::PUT, "/abc/x?partNumber=1&uploadId=u", Err((501, "NotImplemented")));
-        check(Method::GET, "/abc/x?X-Amz-Signature=0", Err((501, "NotImplemented")));
-    }
-
-    #[test]
-    fn listings_are_clamped() {
-        let uri: Uri = "/abc?list-type=2&prefix=a%2Fb&max-keys=5000&delimiter=/".parse().expect("a URI");
-        let Ok(Operation::List { query, .. }) = operation(&Method::GET, &uri, &HeaderMap::new()) else {
-            panic!("not a listing");
-        };
-        assert_eq!((query.prefix.as_str(), query.keys_max), ("a/b", PAGE_ITEMS_MAX));
-        assert_eq!(query.delimiter.as_deref(), Some("/"));
-    }
-}
+mod tests;

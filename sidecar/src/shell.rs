@@ -1,6 +1,6 @@
 //! What every request needs, in one place, shared by the three ports.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use blobstore_sidecar_api::config::LimitsConfig;
@@ -11,8 +11,9 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::auth::Users;
 use crate::io::Patience;
-use crate::lane::COPIES_CONCURRENT_MAX;
+use crate::lane::{BULKS_CONCURRENT_MAX, COPIES_CONCURRENT_MAX};
 use crate::peers::Peering;
+use crate::wire::ClientPort;
 
 /// The sidecar as its lanes see it.
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub struct Shell {
     pub limits: LimitsConfig,
     /// Bounds the copies under way.
     pub copies: Arc<Semaphore>,
+    /// Bounds the requests for many objects.
+    pub bulks: Arc<Semaphore>,
+    /// Where clients of this pod find it; unset until its ports are open.
+    pub client_port: OnceLock<ClientPort>,
     users: RwLock<Arc<Users>>,
     /// True from SIGTERM on: not ready, and no new connections.
     pub drain: watch::Sender<bool>,
@@ -41,7 +46,9 @@ impl Shell {
     ) -> Self {
         let users = RwLock::new(Arc::new(users));
         let copies = Arc::new(Semaphore::new(COPIES_CONCURRENT_MAX));
-        Self { copies, store, origins, authority, peering, limits, users, drain: watch::Sender::new(false) }
+        let bulks = Arc::new(Semaphore::new(BULKS_CONCURRENT_MAX));
+        let (client_port, drain) = (OnceLock::new(), watch::Sender::new(false));
+        Self { copies, bulks, client_port, store, origins, authority, peering, limits, users, drain }
     }
 
     pub fn users(&self) -> Arc<Users> {

@@ -31,6 +31,16 @@ pub struct Health {
     /// Epoch of the tenure, when this pod serves.
     pub epoch: Option<u64>,
     pub run_id: Option<String>,
+    #[serde(default)]
+    pub client: Option<ClientPort>,
+}
+
+/// Where clients that can follow to a pod find it: at its address, here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientPort {
+    pub port: u16,
+    pub tls: bool,
 }
 
 /// `POST /v1/chunk`: a chunk as the engine of the pod that is asked holds it. Answered with its bytes, or 404.

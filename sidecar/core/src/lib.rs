@@ -17,4 +17,5 @@ pub mod precondition;
 pub mod range;
 pub mod record;
 pub mod shard;
+pub mod tar;
 pub mod version;

@@ -117,7 +117,7 @@ pub async fn copy(shell: &Arc<Shell>, request_id: &str, ask: CopyAsk) -> Result<
     Ok(Copied { response, source: source.headers })
 }
 
-fn parts(method: Method, path: &str, headers: HeaderMap) -> Result<request::Parts, ApiError> {
+pub(super) fn parts(method: Method, path: &str, headers: HeaderMap) -> Result<request::Parts, ApiError> {
     let request = Request::builder().method(method).uri(path).body(());
     let request = request.map_err(|_| ApiError::bad_request("InvalidURI", "the key makes no URI"))?;
     let (mut head, ()) = request.into_parts();
@@ -138,7 +138,7 @@ fn described_by(source: &HeaderMap) -> HeaderMap {
 /// An object by its names.
 pub(super) type Place<'a> = (&'a BucketName, &'a ObjectName);
 
-fn path((bucket, name): Place<'_>) -> String {
+pub(super) fn path((bucket, name): Place<'_>) -> String {
     blobstore_sidecar_s3::names::path_of(bucket.as_str(), name.as_str())
 }
 
@@ -202,7 +202,7 @@ fn conditions(given: &HeaderMap) -> HeaderMap {
     names.into_iter().filter_map(|name| Some((name.clone(), given.get(name)?.clone()))).collect()
 }
 
-fn own_description(given: &HeaderMap) -> HeaderMap {
+pub(super) fn own_description(given: &HeaderMap) -> HeaderMap {
     let ours = |name: &HeaderName| name.as_str().starts_with("x-blobstore-meta-");
     let mut kept = described_by(given);
     for (name, value) in given.iter().filter(|(name, _)| ours(name)) {

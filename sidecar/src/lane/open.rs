@@ -67,6 +67,17 @@ fn denied(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "AccessDenied", message)
 }
 
+/// Nobody of ours asks.
+pub(super) fn unknown() -> ApiError {
+    REJECTED.with_label_values(&[reason::AUTH]).inc();
+    ApiError::new(
+        StatusCode::UNAUTHORIZED,
+        "Unauthorized",
+        "send Authorization: Bearer <token>, or basic authentication, of a user of this store",
+    )
+    .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Basic realm=\"blobstore\""))
+}
+
 impl Exchange<'_> {
     /// Is this allowed, and by what? A denial of the bucket's policy wins over the rights of users, and what the
     /// policy opens to everybody is open to users, too.
@@ -97,15 +108,7 @@ impl Exchange<'_> {
             return Ok(Allowed::Public);
         }
         Err(match refused {
-            Denied::Unknown => {
-                REJECTED.with_label_values(&[reason::AUTH]).inc();
-                ApiError::new(
-                    StatusCode::UNAUTHORIZED,
-                    "Unauthorized",
-                    "send Authorization: Bearer <token>, or basic authentication, of a user of this store",
-                )
-                .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Basic realm=\"blobstore\""))
-            }
+            Denied::Unknown => unknown(),
             Denied::Forbidden => denied(format!(
                 "this user has no {right:?} right here: its grants are in the store's users Secret"
             )),
@@ -136,7 +139,8 @@ impl Exchange<'_> {
 /// What an operation of the plain lane is to a policy: action, bucket, key, and may a policy open it at all.
 fn deeds(operation: &Operation, tagged: bool) -> Vec<(&'static str, &str, &str, bool)> {
     match operation {
-        Operation::ListBuckets => Vec::new(),
+        // Each item of many is looked at by itself.
+        Operation::ListBuckets | Operation::Bulk { .. } => Vec::new(),
         Operation::CreateBucket { bucket } => vec![("s3:CreateBucket", bucket.as_str(), "", false)],
         Operation::DeleteBucket { bucket } => vec![("s3:DeleteBucket", bucket.as_str(), "", false)],
         Operation::HeadBucket { bucket } | Operation::List { bucket, .. } => {

@@ -142,17 +142,23 @@ impl Connection {
     fn read_chunked(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
-            let line = self.line()?;
-            let length = usize::from_str_radix(line.split(';').next().unwrap_or_default(), 16)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            let start = body.len();
-            body.resize(start + length, 0);
-            self.reader.read_exact(&mut body[start..])?;
-            self.line()?;
-            if length == 0 {
+            let chunk = self.read_chunk()?;
+            if chunk.is_empty() {
                 return Ok(body);
             }
+            body.extend_from_slice(&chunk);
         }
+    }
+
+    /// The next chunk of an answer's body; the last one is empty.
+    pub(crate) fn read_chunk(&mut self) -> io::Result<Vec<u8>> {
+        let line = self.line()?;
+        let length = usize::from_str_radix(line.split(';').next().unwrap_or_default(), 16)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let mut chunk = vec![0; length];
+        self.reader.read_exact(&mut chunk)?;
+        self.line()?;
+        Ok(chunk)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The sidecar from outside: the real binary with a real engine, spoken to over real sockets.
 
 #[cfg(test)]
+mod bulk;
+#[cfg(test)]
 mod engine;
 #[cfg(test)]
 mod etags;

@@ -1,0 +1,373 @@
+//! Many objects in one request: keys to delete as JSON lines, or a tar archive to store. Each item is a request of its
+//! own, with the rights of whoever asks, at whichever pod owns it; the answer is a line of JSON for each, in order.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use blobstore_sidecar_core::key::BucketName;
+use blobstore_sidecar_runtime::tasks;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
+use futures::{SinkExt as _, Stream, StreamExt as _};
+use http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+};
+use http::{Method, Response, StatusCode};
+use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+use self::items::{Item, Items, Put, Stop};
+use super::copy::{own_description, parts, path};
+use super::open::unknown;
+use super::{Exchange, HEADER_ETAG, HEADER_VERSION, Side, operation};
+use crate::auth::{Denied, Right, Target};
+use crate::body::{Body, RequestBody, StreamError};
+use crate::error::ApiError;
+use crate::route::Bulk;
+use crate::shell::Shell;
+
+mod items;
+
+/// Requests of this kind at once in the pod: each may hold [`ITEMS_CONCURRENT_MAX`] small bodies and
+/// [`ANSWER_BYTES_MAX`], 1 MiB together.
+pub const BULKS_CONCURRENT_MAX: usize = 8;
+/// Items of one request under way: enough to hide the time that each takes to be acknowledged.
+const ITEMS_CONCURRENT_MAX: usize = 8;
+/// Ten pages of a listing. What is left of a larger job is another request, and may go through another pod.
+const ITEMS_MAX: u64 = 10_000;
+/// Answers that wait here for a client which reads them only when it has sent everything: beside what its socket and
+/// ours hold. Beyond it such a client and this pod would wait for each other.
+const ANSWER_BYTES_MAX: usize = 512 << 10;
+/// Of them, read at a time.
+const PIECE_BYTES: usize = 8 << 10;
+/// Content type of every object of an archive: it has no place for one.
+const HEADER_TYPE: HeaderName = HeaderName::from_static("x-blobstore-content-type");
+
+/// What became of one item.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Line {
+    /// Of an item without a name that could be read: which one it is, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) item: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    pub(super) status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+/// The last line: without it the answer is not whole.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    items: u64,
+    failed: u64,
+    /// Why nothing behind the last item was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<Line>,
+}
+
+impl Line {
+    pub(super) fn refused(error: ApiError) -> Self {
+        Self {
+            status: error.status.as_u16(),
+            code: Some(error.code),
+            message: Some(error.message.into_owned()),
+            ..Self::default()
+        }
+    }
+
+    fn of(outcome: Result<Response<Body>, ApiError>) -> Self {
+        let response = match outcome {
+            Ok(response) => response,
+            Err(error) => return Self::refused(error),
+        };
+        let text = |name: HeaderName| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+        let (etag, version_id) = (text(ETAG), text(HEADER_VERSION));
+        Self { status: response.status().as_u16(), etag, version_id, ..Self::default() }
+    }
+}
+
+/// Begins to answer: what is wrong with the request as a whole is refused before its body is read.
+pub(super) async fn answer(
+    exchange: &Exchange<'_>,
+    bucket: &BucketName,
+    bulk: Bulk,
+    body: RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let shell = exchange.shell;
+    let given = &exchange.head.headers;
+    let target = Target { bucket: bucket.as_str(), name: "" };
+    // Each item is looked at by itself; who is nobody here gets no further.
+    if shell.users().check(given, Right::Write, target) == Err(Denied::Unknown) {
+        return Err(unknown());
+    }
+    if exchange.side != Side::Client {
+        return Err(ApiError::bad_request("InvalidArgument", "pods ask each other for one item at a time"));
+    }
+    let wait = shell.peering.admission_wait();
+    let permit = tokio::time::timeout(wait, Arc::clone(&shell.bulks).acquire_owned()).await;
+    let Ok(Ok(permit)) = permit else {
+        return Err(ApiError::slow_down("too many requests for many objects at once: retry in a moment"));
+    };
+    shell.store.get_bucket(bucket).await.map_err(|error| exchange.fail(error))?;
+    let work = Work {
+        shell: Arc::clone(shell),
+        bucket: bucket.clone(),
+        request_id: exchange.request_id.to_owned(),
+        headers: headers_of_items(given, &bulk),
+    };
+    let (to, from) = tokio::io::duplex(ANSWER_BYTES_MAX);
+    let whole = Arc::new(AtomicBool::new(false));
+    let items = Items::new(bulk, body);
+    let done = Arc::clone(&whole);
+    tasks::spawn("bulk", async move {
+        let _permit = permit;
+        match work.run(items, to).await {
+            Ok(()) => done.store(true, Ordering::Release),
+            Err(error) => tracing::debug!(%error, request_id = work.request_id, "nobody reads the answer"),
+        }
+    });
+    let mut response = Response::new(Body::open(lines(from, whole)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    Ok(response)
+}
+
+/// What every item's own request carries: who asks, and how objects are to be stored.
+fn headers_of_items(given: &HeaderMap, bulk: &Bulk) -> HeaderMap {
+    let mut headers = match bulk {
+        Bulk::Delete => HeaderMap::new(),
+        Bulk::Upload { .. } => own_description(given),
+    };
+    // They describe the archive.
+    headers.remove(CONTENT_TYPE);
+    headers.remove(CONTENT_ENCODING);
+    let kept = [(AUTHORIZATION, AUTHORIZATION), (IF_NONE_MATCH, IF_NONE_MATCH), (HEADER_ETAG, HEADER_ETAG)];
+    for (from, to) in kept.into_iter().chain([(HEADER_TYPE, CONTENT_TYPE)]) {
+        if let Some(value) = given.get(from) {
+            headers.insert(to, value.clone());
+        }
+    }
+    headers
+}
+
+/// The answer as it is written; cut when whoever writes it is gone before the end.
+fn lines(from: DuplexStream, whole: Arc<AtomicBool>) -> impl Stream<Item = Result<Bytes, StreamError>> {
+    futures::stream::unfold((from, whole), async |(mut from, whole)| {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        match from.read_buf(&mut piece).await {
+            Ok(0) if whole.load(Ordering::Acquire) => None,
+            Ok(0) => Some((Err("the rest of the answer is missing".into()), (from, whole))),
+            Ok(_) => Some((Ok(Bytes::from(piece)), (from, whole))),
+            Err(error) => Some((Err(error.into()), (from, whole))),
+        }
+    })
+}
+
+/// What all items share.
+struct Work {
+    shell: Arc<Shell>,
+    bucket: BucketName,
+    request_id: String,
+    headers: HeaderMap,
+}
+
+/// The answer's writing end.
+struct Report {
+    to: DuplexStream,
+    items: u64,
+    failed: u64,
+}
+
+/// Items under way, in the order in which they came.
+#[derive(Default)]
+struct Flight<'a> {
+    lines: FuturesOrdered<BoxFuture<'a, Line>>,
+    keys: VecDeque<String>,
+}
+
+impl Work {
+    async fn run(&self, mut items: Items, to: DuplexStream) -> io::Result<()> {
+        let mut report = Report { to, items: 0, failed: 0 };
+        let mut flight = Flight::default();
+        let stopped = loop {
+            let item = {
+                let mut reading = pin!(items.next());
+                loop {
+                    tokio::select! {
+                        item = &mut reading => break item,
+                        Some(line) = flight.next() => report.tell(line).await?,
+                    }
+                }
+            };
+            let item = match item {
+                Ok(None) => break None,
+                Err(stop) => break Some(stop),
+                Ok(Some(_)) if report.items + flight.count() >= ITEMS_MAX => break Some(too_many()),
+                Ok(Some(item)) => item,
+            };
+            if let Item::Put(put) = &item
+                && put.body.is_none()
+            {
+                flight.end(&mut report).await?;
+                report.tell(self.large(put, &mut items).await).await?;
+                continue;
+            }
+            // Two changes of one object keep their order.
+            while flight.count() >= ITEMS_CONCURRENT_MAX as u64 || flight.has(&item) {
+                flight.one(&mut report).await?;
+            }
+            flight.begin(self, item);
+        };
+        flight.end(&mut report).await?;
+        report.end(stopped).await
+    }
+
+    /// One that fits into memory.
+    async fn small(&self, item: Item) -> Line {
+        match item {
+            Item::Refused(line) => line,
+            Item::Delete(delete) => {
+                let mut headers = self.headers.clone();
+                headers.extend(delete.if_match.map(|tag| (http::header::IF_MATCH, tag)));
+                let query = delete.version.map(|version| format!("?versionId={version}"));
+                let path = [path((&self.bucket, &delete.name)), query.unwrap_or_default()].concat();
+                let line = self.request(Method::DELETE, path, headers, RequestBody::none()).await;
+                Line { key: Some(delete.name.as_str().to_owned()), ..line }
+            }
+            Item::Put(Put { name, size, body }) => {
+                let body =
+                    futures::stream::iter(body.filter(|body| !body.is_empty()).map(Ok::<_, StreamError>));
+                let body = RequestBody::inner(body, Some(size), self.shell.body_idle());
+                let path = path((&self.bucket, &name));
+                let line = self.request(Method::PUT, path, self.headers.clone(), body).await;
+                Line { key: Some(name.as_str().to_owned()), ..line }
+            }
+        }
+    }
+
+    /// One that streams through. What a refusal leaves unread is skipped: the next item begins behind it.
+    async fn large(&self, put: &Put, items: &mut Items) -> Line {
+        let (mut to, from) = futures::channel::mpsc::channel::<Result<Bytes, StreamError>>(1);
+        let body = RequestBody::inner(from, Some(put.size), self.shell.body_idle());
+        let path = path((&self.bucket, &put.name));
+        let storing = self.request(Method::PUT, path, self.headers.clone(), body);
+        let feeding = async {
+            let mut left = put.size;
+            while left > 0 {
+                match items.some(left).await {
+                    Ok(bytes) => {
+                        left -= bytes.len() as u64;
+                        let _ = to.send(Ok(bytes)).await;
+                    }
+                    // The next look at the items finds it again.
+                    Err(stop) => {
+                        let _ = to.send(Err(stop.0.message.into())).await;
+                        break;
+                    }
+                }
+            }
+            drop(to);
+        };
+        let (line, ()) = futures::join!(storing, feeding);
+        Line { key: Some(put.name.as_str().to_owned()), ..line }
+    }
+
+    /// Boxed and named: this is a request within a request.
+    fn request(
+        &self,
+        method: Method,
+        path: String,
+        headers: HeaderMap,
+        body: RequestBody,
+    ) -> BoxFuture<'_, Line> {
+        Box::pin(async move {
+            let answer = async {
+                let head = parts(method, &path, headers)?;
+                let (shell, request_id) = (&self.shell, self.request_id.as_str());
+                let exchange = Exchange { shell, side: Side::Client, head: &head, request_id };
+                let response = exchange.handle(operation(Side::Client, &head)?, body).await?;
+                match response.status().is_success() {
+                    true => Ok(response),
+                    false => Err(ApiError::of(response).await),
+                }
+            };
+            Line::of(Box::pin(super::caught(answer)).await)
+        })
+    }
+}
+
+impl<'a> Flight<'a> {
+    fn count(&self) -> u64 {
+        self.keys.len() as u64
+    }
+
+    fn has(&self, item: &Item) -> bool {
+        let name = item.name();
+        !name.is_empty() && self.keys.iter().any(|key| key == name)
+    }
+
+    fn begin(&mut self, work: &'a Work, item: Item) {
+        self.keys.push_back(item.name().to_owned());
+        self.lines.push_back(Box::pin(work.small(item)));
+    }
+
+    /// The oldest one's end; `None`: nothing is under way.
+    async fn next(&mut self) -> Option<Line> {
+        let line = self.lines.next().await?;
+        self.keys.pop_front();
+        Some(line)
+    }
+
+    async fn one(&mut self, report: &mut Report) -> io::Result<()> {
+        match self.next().await {
+            Some(line) => report.tell(line).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn end(&mut self, report: &mut Report) -> io::Result<()> {
+        while self.count() > 0 {
+            self.one(report).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    async fn tell(&mut self, line: Line) -> io::Result<()> {
+        self.items += 1;
+        let failed = line.status >= StatusCode::BAD_REQUEST.as_u16();
+        self.failed += u64::from(failed);
+        let item = line.key.is_none().then_some(self.items);
+        self.write(&Line { item, ..line }).await
+    }
+
+    async fn end(mut self, stopped: Option<Stop>) -> io::Result<()> {
+        let stopped = stopped.map(|stop| Line::refused(stop.0));
+        let summary = Summary { items: self.items, failed: self.failed, stopped };
+        self.write(&summary).await
+    }
+
+    async fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.to.write_all(&text).await
+    }
+}
+
+fn too_many() -> Stop {
+    let message = format!("one request takes {ITEMS_MAX} items: send the rest in another");
+    Stop(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "EntityTooLarge", message))
+}

@@ -1,0 +1,67 @@
+//! Requests' lines, and the operations that they name.
+
+use super::*;
+
+fn check(method: Method, uri: &str, want: Result<&str, (u16, &str)>) {
+    let uri: Uri = uri.parse().expect("a URI");
+    let got = operation(&method, &uri, &HeaderMap::new());
+    let got = match &got {
+        Ok(operation) => Ok(format!("{operation:?}")),
+        Err(error) => Err((error.status.as_u16(), error.code)),
+    };
+    match want {
+        Ok(want) => assert_eq!(got.as_deref(), Ok(want), "{method} {uri}"),
+        Err(want) => assert_eq!(got.as_ref().map(String::as_str), Err(&want), "{method} {uri}"),
+    }
+}
+
+#[test]
+fn paths_name_operations() {
+    check(Method::GET, "/", Ok("ListBuckets"));
+    check(Method::PUT, "/abc", Ok("CreateBucket { bucket: BucketName(\"abc\") }"));
+    check(Method::PUT, "/abc/", Ok("CreateBucket { bucket: BucketName(\"abc\") }"));
+    check(Method::GET, "/abc/d/e", Ok("Get { bucket: BucketName(\"abc\"), name: ObjectName(\"d/e\") }"));
+    check(
+        Method::PUT,
+        "/abc/%C3%A4%20%2F+%3F",
+        Ok("Put { bucket: BucketName(\"abc\"), name: ObjectName(\"ä /+?\") }"),
+    );
+    check(Method::PUT, "/abc//", Ok("Put { bucket: BucketName(\"abc\"), name: ObjectName(\"/\") }"));
+    check(Method::DELETE, "/abc/..", Ok("Delete { bucket: BucketName(\"abc\"), name: ObjectName(\"..\") }"));
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_its_reason() {
+    check(Method::PUT, "/abc/a%00b", Err((400, "InvalidArgument")));
+    check(Method::PUT, "/abc/%ff", Err((400, "InvalidURI")));
+    check(Method::PUT, "/-b/x", Err((400, "InvalidBucketName")));
+    check(Method::PUT, &format!("/abc/{}", "k".repeat(1_025)), Err((400, "KeyTooLongError")));
+    check(Method::POST, "/abc/x", Err((405, "MethodNotAllowed")));
+    check(Method::POST, "/abc", Err((405, "MethodNotAllowed")));
+    check(Method::POST, "/abc?bulk=x", Err((400, "InvalidArgument")));
+    check(Method::GET, "/abc?max-keys=x", Err((400, "InvalidArgument")));
+}
+
+#[test]
+fn s3_is_told_apart() {
+    check(Method::GET, "/abc?uploads", Err((501, "NotImplemented")));
+    check(Method::PUT, "/abc/x?partNumber=1&uploadId=u", Err((501, "NotImplemented")));
+    check(Method::GET, "/abc/x?X-Amz-Signature=0", Err((501, "NotImplemented")));
+}
+
+#[test]
+fn listings_are_clamped() {
+    let uri: Uri = "/abc?list-type=2&prefix=a%2Fb&max-keys=5000&delimiter=/".parse().expect("a URI");
+    let Ok(Operation::List { query, .. }) = operation(&Method::GET, &uri, &HeaderMap::new()) else {
+        panic!("not a listing");
+    };
+    assert_eq!((query.prefix.as_str(), query.keys_max), ("a/b", PAGE_ITEMS_MAX));
+    assert_eq!(query.delimiter.as_deref(), Some("/"));
+}
+
+#[test]
+fn many_objects_are_one_request() {
+    let bulk = |kind: &str| format!("Bulk {{ bucket: BucketName(\"abc\"), bulk: {kind} }}");
+    check(Method::POST, "/abc?bulk=delete", Ok(&bulk("Delete")));
+    check(Method::POST, "/abc?bulk=upload&prefix=a%2F", Ok(&bulk("Upload { prefix: \"a/\" }")));
+}
