@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod chunk;
+pub mod clock;
 pub mod etag;
 pub mod generation;
 pub mod hygiene;

@@ -71,6 +71,8 @@ pub(crate) struct Inner {
     pub(crate) action_ended: Notify,
     audit_wanted: Notify,
     sampled: Notify,
+    started: Instant,
+    started_ms: u64,
 }
 
 /// The running service. Dropping it ends its tasks.
@@ -111,6 +113,8 @@ impl Hygiene {
         let state = State { run: None, calibration: Calibration::Pending, evaluation: None, report };
         let inner = Arc::new(Inner {
             engine: Engine::new(options.address.clone(), options.auth.clone()),
+            started: Instant::now(),
+            started_ms: now_ms(),
             options,
             ledger,
             hooks,
@@ -245,11 +249,12 @@ impl Inner {
     }
 
     fn judge(&self, detector: &mut Detector, sample: &Sample) {
-        let now_ms = now_ms();
-        let evaluation = observe(detector, sample, now_ms);
+        // How long something has lasted must not depend on steps of the wall clock.
+        let passed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let evaluation = observe(detector, sample, self.started_ms.saturating_add(passed));
         publish(sample, &evaluation);
         let progress = locked(&self.progress).clone();
-        let report = report::report(&self.options.pod, sample, evaluation.clone(), progress, now_ms);
+        let report = report::report(&self.options.pod, sample, evaluation.clone(), progress, now_ms());
         let mut state = locked(&self.state);
         state.evaluation = Some(evaluation);
         state.report = report;

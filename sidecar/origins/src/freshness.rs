@@ -14,8 +14,17 @@ pub(crate) enum Freshness {
     },
 }
 
-pub(crate) fn freshness(config: &OriginConfig, age_ms: u64) -> Freshness {
+/// A copy cannot be younger than now by more than clocks are read apart.
+const FUTURE_MS_MAX: u64 = 5_000;
+
+/// `None`: it is from the future, since the clock was stepped back, and may be of any age.
+pub(crate) fn age_ms(now_ms: u64, since_ms: u64) -> Option<u64> {
+    (since_ms <= now_ms.saturating_add(FUTURE_MS_MAX)).then(|| now_ms.saturating_sub(since_ms))
+}
+
+pub(crate) fn freshness(config: &OriginConfig, age_ms: Option<u64>) -> Freshness {
     let Some(ttl) = config.ttl_seconds else { return Freshness::Fresh };
+    let Some(age_ms) = age_ms else { return Freshness::Expired { if_error: true } };
     let within = |seconds: u64| age_ms < seconds.saturating_mul(1_000);
     if within(ttl) {
         Freshness::Fresh
@@ -36,7 +45,18 @@ mod tests {
                 "staleWhileRevalidateSeconds": 5, "staleIfErrorSeconds": 20, "negativeTtlSeconds": 0}}"#
         );
         let config: OriginConfig = serde_json::from_str(&text).expect("a document");
-        assert_eq!(freshness(&config, age_ms), want, "{ttl} {age_ms}");
+        assert_eq!(freshness(&config, Some(age_ms)), want, "{ttl} {age_ms}");
+    }
+
+    #[test]
+    fn a_copy_from_the_future_is_asked_about() {
+        assert_eq!(age_ms(10_000, 4_000), Some(6_000));
+        assert_eq!(age_ms(10_000, 10_001), Some(0), "clocks are read one after the other");
+        assert_eq!(age_ms(10_000, 3_600_000), None);
+        let text = r#"{"name": "o", "bucket": "b", "source": {"type": "http", "url": "http://o/"}, "ttlSeconds": 60,
+            "negativeTtlSeconds": 0}"#;
+        let config: OriginConfig = serde_json::from_str(text).expect("a document");
+        assert_eq!(freshness(&config, None), Freshness::Expired { if_error: true });
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::blobs::{Key, SharedBlobs};
 use crate::client::{Client, ClientKey, IDLE_CONNECTIONS_MAX};
 use crate::failure::Failure;
 use crate::filling::{Filling, Old, now_ms};
-use crate::freshness::{Freshness, freshness};
+use crate::freshness::{Freshness, age_ms, freshness};
 use crate::line::{Line, Pod, REQUESTS_MAX, WAITING_MAX};
 use crate::mark::Mark;
 use crate::metrics::{self, READS};
@@ -228,7 +228,7 @@ impl Inner {
         let since = meta.modified_ms.max(validated.unwrap_or_default());
         let same = mark.origin == *origin.name;
         let freshness = if same {
-            freshness(&origin.config, now_ms().saturating_sub(since))
+            freshness(&origin.config, age_ms(now_ms(), since))
         } else {
             // The resource names another origin now: what the old one said counts for nothing.
             Freshness::Expired { if_error: true }

@@ -160,10 +160,6 @@ pub struct ObjectMeta {
 }
 
 impl ObjectMeta {
-    pub(crate) fn is_expired(&self, now_ms: u64) -> bool {
-        self.expires_ms > 0 && self.expires_ms <= now_ms
-    }
-
     pub(crate) fn of(head: &Head, attributes: Arc<Attributes>) -> Self {
         Self {
             size: head.layout.size(),

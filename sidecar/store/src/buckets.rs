@@ -159,7 +159,7 @@ impl Inner {
         let (bucket, names) = (key::bucket(home, name.as_str()), key::names(home, ""));
         let quota = quota.map(|quota| quota.to_string()).unwrap_or_default();
         let args = [name.as_str().as_bytes(), quota.as_bytes()];
-        let keys = [bucket.as_str(), names.as_str()];
+        let keys = [bucket.as_str(), names.as_str(), &key::sums(home)];
         let answer: Vec<String> = self.meta.script(&scripts::BUCKET_CREATE, &keys, &args).await?;
         if answer.first().map(String::as_str) != Some("OK") {
             return Err(StoreError::new(ErrorKind::BucketExists, format!("bucket {name} exists")));

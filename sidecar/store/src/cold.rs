@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use crate::{
     ErrorKind, Store, StoreError,
-    context::{Inner, Target, now_ms},
+    context::{Inner, Target},
     engine::{Expected, Outgoing, Value},
     metrics::{COLD_BYTES, COLD_CHUNKS, COLD_OBJECTS, COLD_PASSES},
     pack::pack,
@@ -189,7 +189,7 @@ impl<'a> Packer<'a> {
             content_encoding: entry.attributes.content_encoding.as_deref(),
         };
         let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        if let Some(why) = skipped(&candidate, now_ms(), age_ms) {
+        if let Some(why) = skipped(&candidate, inner.times.now_ms(), age_ms) {
             return Err(Stop::Skip(why));
         }
         if self.tried.contains(&head.generation) {

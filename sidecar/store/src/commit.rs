@@ -17,7 +17,7 @@ use redis::cmd;
 
 use crate::{
     BucketInfo, ErrorKind, StoreError,
-    context::{Inner, Target, now_hour, now_ms},
+    context::{Inner, Target},
     doomed::Doomed,
     engine::{LaneLease, Outgoing, Reply, errors},
     multipart::state,
@@ -110,8 +110,8 @@ pub(crate) fn record_frames(
     headers: &[u8],
     tail: Vec<Bytes>,
     keeps: Versioning,
+    now: u64,
 ) -> (Head, Vec<Bytes>) {
-    let now = now_ms();
     let head = Head {
         generation,
         layout: body.layout,
@@ -125,7 +125,7 @@ pub(crate) fn record_frames(
         manifest_len: body.manifest_len,
         headers_len: u16::try_from(headers.len()).unwrap_or(u16::MAX),
         headers_crc: crc32c(&[headers]),
-        access_hour: now_hour(),
+        access_hour: u32::try_from(now / 3_600_000).unwrap_or(u32::MAX),
         versioned: keeps == Versioning::Enabled,
         delete_marker: false,
     };

@@ -1,9 +1,6 @@
 //! What every operation of the store shares: engine, caches, registries, and the questions to the authority.
 
-use std::{
-    sync::{Arc, Mutex, atomic::AtomicBool},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::{Arc, Mutex, atomic::AtomicBool};
 
 use blobstore_sidecar_core::{
     chunk::class_payloads,
@@ -25,6 +22,7 @@ use crate::{
     buckets::BucketCache,
     cache::Cache,
     changing::Changing,
+    clock::Times,
     damage::Damage,
     engine::{Lanes, Meta},
     memory::Memory,
@@ -60,6 +58,7 @@ pub(crate) struct Inner {
     pub(crate) wake: Arc<Notify>,
     pub(crate) draining: AtomicBool,
     pub(crate) damage: Damage,
+    pub(crate) times: Times,
     /// Copies that pass through this pod take turns.
     pub(crate) copies: Semaphore,
 }
@@ -91,6 +90,7 @@ impl Inner {
             touched: Mutex::default(),
             draining: AtomicBool::new(false),
             damage: Damage::default(),
+            times: Times::new(Arc::clone(&options.clock)),
             copies: Semaphore::new(COPIES_MAX),
             wake,
             budget,
@@ -141,7 +141,7 @@ impl Inner {
     pub(crate) fn new_generation(&self) -> Generation {
         let mut random = [0; 10];
         rand::rng().fill_bytes(&mut random);
-        Generation::new(now_ms(), random)
+        Generation::new(self.times.birth_ms(), random)
     }
 
     /// True: the test wants the store to stop here.
@@ -155,17 +155,6 @@ impl Inner {
     pub(crate) fn crashes(&self) -> bool {
         self.options.crash.is_some()
     }
-}
-
-/// Milliseconds since 1970 by the pod's clock: for times that people see, never for deadlines.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Hours since 1970.
-pub(crate) fn now_hour() -> u32 {
-    u32::try_from(now_ms() / 3_600_000).unwrap_or(u32::MAX)
 }
 
 /// One object and where it lives.

@@ -122,8 +122,7 @@ impl Inner {
     }
 
     pub(crate) async fn apply_lifecycle(&self) -> Result<u64, StoreError> {
-        let time: (u64, u64) = self.meta.query("read the time", &cmd("TIME")).await?;
-        let now = time.0 * 1000 + time.1 / 1000;
+        let now = self.engine_now().await?;
         let tags: Vec<PartitionTag> = self.served().collect();
         let mut ended = 0;
         for bucket in self.buckets_of(&tags).await? {

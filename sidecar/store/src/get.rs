@@ -22,7 +22,7 @@ use redis::cmd;
 
 use crate::{
     Attributes, BlobStream, ErrorKind, GetOutcome, GetRequest, HeadRequest, ObjectMeta, StoreError,
-    context::{Inner, Target, now_hour, now_ms},
+    context::{Inner, Target},
     engine::{LaneLease, Outgoing, Value, errors},
     metrics::{CHECKSUM_FAILED, CHUNKS_MISSING},
     record_entry::{Chunks, RecordEntry},
@@ -123,7 +123,7 @@ impl Inner {
             (None, Some(entry)) => Some(entry.meta()),
             (None, None) => self.read_head_at(&target.record()).await?,
         };
-        let Some(meta) = meta.filter(|meta| !meta.is_expired(now_ms())) else {
+        let Some(meta) = meta.filter(|meta| !self.times.is_over(meta.expires_ms)) else {
             return Err(self.absent(&target, &tenure).await);
         };
         conditions(&request.conditions, &meta)?;
@@ -182,7 +182,7 @@ impl Inner {
         tenure: &Tenure,
     ) -> Result<Option<Arc<RecordEntry>>, StoreError> {
         let entry = self.record(target, tenure).await?;
-        Ok(entry.filter(|entry| !entry.record.head.is_expired(now_ms())))
+        Ok(entry.filter(|entry| !self.times.is_over(entry.record.head.expires_ms)))
     }
 
     /// The record, checked, with the checksums of its chunks.
@@ -328,7 +328,7 @@ impl Inner {
 
     /// Remembers, once an hour and only where objects are evicted or packed, that this one is in use.
     fn touch(&self, target: &Target, entry: &RecordEntry) {
-        if (self.options.evict || self.options.compress_after.is_some()) && entry.touch(now_hour()) {
+        if (self.options.evict || self.options.compress_after.is_some()) && entry.touch(self.times.hour()) {
             let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
             if touched.len() < TOUCHED_MAX {
                 touched.push((target.tag, target.record(), entry.record.head.generation));

@@ -7,6 +7,7 @@ mod buckets;
 mod cache;
 mod changing;
 mod checks;
+mod clock;
 mod cold;
 mod commit;
 mod context;
@@ -52,6 +53,7 @@ pub use api::{
 pub use blobstore_sidecar_core::record::{ATTRIBUTES_BYTES_MAX, Attributes};
 pub use blobstore_sidecar_core::version::{Version, VersionMarker, Versioning};
 pub use checks::{BodyChecks, LateChecksum};
+pub use clock::{Clock, SystemClock};
 pub use cold::PackReport;
 pub use damage::DamagedObject;
 pub use documents::{DOCUMENT_BYTES_MAX, DOCUMENTS_MAX};

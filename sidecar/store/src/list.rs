@@ -14,12 +14,7 @@ use blobstore_sidecar_core::{
 };
 use redis::{cmd, pipe};
 
-use crate::{
-    ErrorKind, ListRequest, StoreError,
-    context::{Inner, now_ms},
-    metrics::CHECKSUM_FAILED,
-    scripts,
-};
+use crate::{ErrorKind, ListRequest, StoreError, context::Inner, metrics::CHECKSUM_FAILED, scripts};
 
 /// Names asked of a partition at a time: 256 partitions answer in 1 to 2 ms; 1,000 from each would take 25.
 const NAMES_AT_A_TIME: usize = 16;
@@ -215,7 +210,7 @@ impl Inner {
         }
         let heads: Vec<Vec<u8>> =
             if pipe.is_empty() { Vec::new() } else { self.meta.pipe("read heads", &pipe).await? };
-        let (mut heads, now) = (heads.into_iter(), now_ms());
+        let (mut heads, now) = (heads.into_iter(), self.times.now_ms());
         let items = found.into_iter().filter_map(|found| match found {
             Found::Prefix(prefix) => Some(ListItem::Prefix(prefix)),
             Found::Name(name) => {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use blobstore_sidecar_api::config::{CacheConfig, LimitsConfig, SidecarConfig};
 
-use crate::{NoPeers, NoSpare, Peers, Spare, multipart::PART_BYTES_MIN};
+use crate::{Clock, NoPeers, NoSpare, Peers, Spare, SystemClock, multipart::PART_BYTES_MIN};
 
 /// Two hundredths of what an engine gives: 1 GB is verified in two minutes, 100 GB in three and a half hours.
 const SCRUB_BYTES_PER_SECOND: u64 = 8 << 20;
@@ -50,6 +50,8 @@ pub struct StoreOptions {
     pub compress_after: Option<Duration>,
     /// Smallest part of a multipart upload but the last; 0 takes any.
     pub part_bytes_min: u64,
+    /// What the wall clock is; tests step it.
+    pub clock: Arc<dyn Clock>,
     /// Where to die, for tests of what a crash leaves behind. `None` in production.
     pub crash: Option<CrashPoint>,
 }
@@ -110,6 +112,7 @@ impl Default for StoreOptions {
             spare: Arc::new(NoSpare),
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
             compress_after: None,
+            clock: Arc::new(SystemClock::default()),
             crash: None,
         }
     }
@@ -133,6 +136,7 @@ impl StoreOptions {
                 .compression
                 .as_ref()
                 .map(|compression| Duration::from_secs(compression.min_age_seconds)),
+            clock: Arc::new(SystemClock::default()),
             crash: None,
         }
     }

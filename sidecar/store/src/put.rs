@@ -27,7 +27,7 @@ use crate::{
     body::{BodyLimits, Intake, Piece, Pulled, WantedSums},
     checks,
     commit::{Before, Committed, Want, swept},
-    context::{Inner, Target, now_ms},
+    context::{Inner, Target},
     doomed::Doomed,
     memory::Admission,
     update::expiry_member,
@@ -149,7 +149,7 @@ impl Inner {
             return Ok(Want::Any);
         }
         let head = self.head_of(target, tenure).await?;
-        let live = head.as_ref().filter(|head| !head.is_expired(now_ms()));
+        let live = head.as_ref().filter(|head| !self.times.is_over(head.expires_ms));
         let current = live.map(|head| Current { etag: &head.etag, modified_ms: head.modified_ms });
         match request.conditions.evaluate(Access::Write, current) {
             Outcome::Proceed => Ok(head.map_or(Want::Absent, |head| Want::Generation(head.generation))),

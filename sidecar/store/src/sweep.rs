@@ -11,7 +11,7 @@ use redis::{cmd, pipe};
 
 use crate::{
     StoreError,
-    context::{Inner, now_hour},
+    context::Inner,
     doomed::Doomed,
     memory::EVICT_FROM_PERCENT,
     scripts,
@@ -103,8 +103,7 @@ impl Inner {
         if tags.is_empty() {
             return Ok(());
         }
-        let time: (u64, u64) = self.meta.query("read the time", &cmd("TIME")).await?;
-        let now = time.0 * 1000 + time.1 / 1000;
+        let now = self.engine_now().await?;
         for tags in tags.chunks(PARTITIONS_AT_A_TIME) {
             let mut look = pipe();
             for tag in tags {
@@ -171,7 +170,7 @@ impl Inner {
     /// Writes the hour of the last read into the records that were read.
     async fn write_touched(&self) -> Result<(), StoreError> {
         let touched = std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
-        let hour = now_hour().to_le_bytes();
+        let hour = self.times.hour().to_le_bytes();
         for (_, record, generation) in touched {
             let _same: u64 = self.meta.script(&scripts::TOUCH, &[&record], &[&generation.0, &hour]).await?;
         }

@@ -17,7 +17,7 @@ use redis::cmd;
 use crate::{
     CrashPoint, ErrorKind, ObjectMeta, Store, StoreError, checks,
     commit::STAGED_SECONDS,
-    context::{Inner, Target, now_ms},
+    context::{Inner, Target},
     engine::errors,
     record_entry::RecordEntry,
     scripts,
@@ -125,7 +125,7 @@ impl Inner {
                     "the object does not meet the condition",
                 ));
             }
-            let (new, headers, attributes) = changed(&entry, &request.change)?;
+            let (new, headers, attributes) = changed(self.times.now_ms(), &entry, &request.change)?;
             if self.swap_record((&target, &key), &tenure, &entry, (&new, &headers)).await? {
                 return Ok(ObjectMeta::of(&new, Arc::new(attributes)));
             }
@@ -198,10 +198,14 @@ impl Inner {
 }
 
 /// The head, the headers and the attributes after the change.
-fn changed(entry: &RecordEntry, change: &Change) -> Result<(Head, Vec<u8>, Attributes), StoreError> {
+fn changed(
+    now_ms: u64,
+    entry: &RecordEntry,
+    change: &Change,
+) -> Result<(Head, Vec<u8>, Attributes), StoreError> {
     let (mut head, old) = (entry.record.head.clone(), &*entry.attributes);
     // Never back in time: a conditional read must see the change.
-    let now = now_ms().max(head.modified_ms + 1);
+    let now = now_ms.max(head.modified_ms + 1);
     let attributes = match change {
         Change::Attributes(new) => {
             head.modified_ms = now;

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     CrashPoint, ErrorKind, PutRequest, StoreError,
     commit::{Committed, evalsha, swept, words},
-    context::{Inner, now_ms},
+    context::Inner,
     engine::{Outgoing, Reply, errors},
     put::{Large, PartOf, Step, Upload},
     scripts,
@@ -116,7 +116,7 @@ impl Upload {
                 number: part.number,
                 etag: self.etag(large.sums),
                 size: large.layout.size(),
-                modified_ms: now_ms(),
+                modified_ms: self.inner.times.now_ms(),
                 crc64: large.sums.crc64,
                 checksum: self.checksum,
             },

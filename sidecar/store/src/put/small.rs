@@ -133,7 +133,14 @@ impl Upload {
     /// The record as the bucket wants it now.
     pub(crate) fn record(&self, body: &Body, tail: &[Bytes]) -> (Head, Vec<Bytes>) {
         let generation = self.guard.entry.generation;
-        record_frames(generation, body, &self.headers, tail.to_vec(), self.bucket.versioning())
+        record_frames(
+            generation,
+            body,
+            &self.headers,
+            tail.to_vec(),
+            self.bucket.versioning(),
+            self.inner.times.now_ms(),
+        )
     }
 
     /// The chunk and manifest are told once, when they are there for good.

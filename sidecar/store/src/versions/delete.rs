@@ -13,7 +13,7 @@ use redis::Value;
 use crate::{
     BucketInfo, DeleteOutcome, DeleteRequest, Store, StoreError,
     commit::Before,
-    context::{Inner, Target, now_hour, now_ms},
+    context::{Inner, Target},
     delete::{Deleted, Gone},
     engine::errors,
     scripts,
@@ -32,7 +32,7 @@ impl Store {
 
 /// The record of a delete marker: a head and nothing else.
 fn marker(inner: &Inner, keeps: Versioning) -> Head {
-    let (generation, now) = (inner.new_generation(), now_ms());
+    let (generation, now) = (inner.new_generation(), inner.times.now_ms());
     Head {
         generation,
         layout: Layout::inline(0),
@@ -134,7 +134,7 @@ impl Inner {
         version: Version,
         only_old: &[u8],
     ) -> Result<Deleted, StoreError> {
-        let (epoch, hour) = (bucket.epoch.to_string(), now_hour().to_le_bytes());
+        let (epoch, hour) = (bucket.epoch.to_string(), self.times.hour().to_le_bytes());
         let args = [version.bytes(), epoch.as_bytes(), &hour, only_old];
         self.cache.invalidate_record(&target.cache_key);
         let answer: Result<Vec<Value>, StoreError> =

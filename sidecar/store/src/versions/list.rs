@@ -15,12 +15,7 @@ use blobstore_sidecar_core::{
     version::{VersionEntry, VersionMarker, below},
 };
 
-use crate::{
-    Store, StoreError,
-    context::{Inner, now_ms},
-    metrics::CHECKSUM_FAILED,
-    scripts,
-};
+use crate::{Store, StoreError, context::Inner, metrics::CHECKSUM_FAILED, scripts};
 
 /// Versions that one call of a partition's script tells, with 128 bytes of head each.
 const VERSIONS_AT_A_TIME: usize = 32;
@@ -230,7 +225,7 @@ impl Inner {
                 let told: Vec<Told> = answer.chunks_exact(3).filter_map(Told::of).collect();
                 let full = answer.len() >= 3 * VERSIONS_AT_A_TIME;
                 lane.from = told.last().filter(|_| full).and_then(Told::ends);
-                let now = now_ms();
+                let now = self.times.now_ms();
                 lane.found = told.into_iter().filter_map(|told| told.item(&request.bucket, now)).collect();
             }
         }

@@ -8,7 +8,7 @@ use blobstore_sidecar_runtime::authority::Tenure;
 use super::Found;
 use crate::{
     Attributes, ErrorKind, GetOutcome, GetRequest, HeadRequest, ObjectMeta, Store, StoreError, UpdateRequest,
-    context::{Inner, Target, now_ms},
+    context::{Inner, Target},
     record_entry::RecordEntry,
 };
 
@@ -49,7 +49,7 @@ impl Inner {
         version: Version,
     ) -> Result<Found, StoreError> {
         let found = self.find(target, version.bytes()).await?;
-        match found.filter(|found| !found.head.is_expired(now_ms())) {
+        match found.filter(|found| !self.times.is_over(found.head.expires_ms)) {
             Some(found) if found.head.delete_marker => {
                 self.may_answer(target, tenure).await?;
                 Err(marked(ErrorKind::DeleteMarker, "this version is a delete marker", &found))

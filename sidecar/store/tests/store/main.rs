@@ -1,6 +1,7 @@
 //! The store against real engines, one engine per test.
 #![expect(clippy::expect_used, reason = "helpers of tests: a broken fixture ends the test")]
 
+mod clock;
 mod cold;
 mod cold_ends;
 mod common;
