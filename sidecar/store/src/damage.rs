@@ -2,7 +2,7 @@
 //! the engine, so that a restart or a failover does not forget them. The sweeper carries changes over.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -36,11 +36,39 @@ pub struct DamagedObject {
 
 #[derive(Debug, Default)]
 struct State {
-    marks: HashMap<Arc<str>, Generation>,
-    /// What the engine does not know yet: a mark, or that there is none any more.
-    unsaved: HashMap<Arc<str>, Option<Generation>>,
+    /// By object: the bodies of its versions of which something is lost.
+    marks: HashMap<Arc<str>, BTreeSet<Generation>>,
+    /// All of them.
+    count: usize,
+    /// What the engine does not know yet: a mark, or (false) that there is none any more.
+    unsaved: HashMap<(Arc<str>, Generation), bool>,
+    /// Objects that were written or deleted since: what of them is still kept is looked up.
+    doubted: BTreeSet<Arc<str>>,
     /// Under which tenure the engine's marks were read.
     read_under: Option<Tenure>,
+}
+
+impl State {
+    /// False: it is marked already, or there are too many.
+    fn add(&mut self, object: &Arc<str>, generation: Generation) -> bool {
+        let known = self.marks.get(object).is_some_and(|marks| marks.contains(&generation));
+        if known || self.count >= MARKS_MAX {
+            return false;
+        }
+        self.count += 1;
+        self.marks.entry(Arc::clone(object)).or_default().insert(generation)
+    }
+
+    fn strike(&mut self, object: &str, generation: Generation) {
+        let Some((object, mut marks)) = self.marks.remove_entry(object) else { return };
+        if marks.remove(&generation) {
+            self.count -= 1;
+            self.unsaved.insert((Arc::clone(&object), generation), false);
+        }
+        if !marks.is_empty() {
+            self.marks.insert(object, marks);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -59,32 +87,37 @@ impl Damage {
 
     fn mark(&self, object: &Arc<str>, generation: Generation) {
         self.change(|state| {
-            let room = state.marks.len() < MARKS_MAX || state.marks.contains_key(object);
-            if room && state.marks.insert(Arc::clone(object), generation) != Some(generation) {
-                state.unsaved.insert(Arc::clone(object), Some(generation));
+            if state.add(object, generation) {
+                state.unsaved.insert((Arc::clone(object), generation), true);
             }
         });
     }
 
-    /// The object was written anew, deleted, or found whole.
-    pub(crate) fn lift(&self, object: &str) {
+    /// The object was written or deleted: marks of bodies that nothing names any more go with the sweeper's next look.
+    pub(crate) fn doubt(&self, object: &str) {
+        let mut state = self.lock();
+        if let Some((object, _)) = state.marks.get_key_value(object) {
+            let object = Arc::clone(object);
+            state.doubted.insert(object);
+        }
+    }
+
+    /// This body was found whole.
+    pub(crate) fn lift(&self, object: &str, generation: Generation) {
         let marked = self.lock().marks.contains_key(object);
         if marked {
-            self.change(|state| {
-                if let Some((object, _)) = state.marks.remove_entry(object) {
-                    state.unsaved.insert(object, None);
-                }
-            });
+            self.change(|state| state.strike(object, generation));
         }
     }
 
     fn all(&self) -> Vec<DamagedObject> {
         let state = self.lock();
-        let object = |(object, generation): (&Arc<str>, &Generation)| DamagedObject {
-            object: object.to_string(),
-            generation: *generation,
+        let sure = state.marks.iter().filter(|(object, _)| !state.doubted.contains(*object));
+        let each = |(object, marks): (&Arc<str>, &BTreeSet<Generation>)| {
+            let of = |generation| DamagedObject { object: object.to_string(), generation };
+            marks.iter().copied().map(of).collect::<Vec<_>>()
         };
-        state.marks.iter().map(object).collect()
+        sure.flat_map(each).collect()
     }
 }
 
@@ -104,43 +137,61 @@ impl Inner {
 
     /// Writes changed marks into the engine. What it does not take is tried again.
     pub(crate) async fn save_marks(&self) -> Result<(), StoreError> {
-        let unsaved: Vec<(Arc<str>, Option<Generation>)> =
-            self.damage.lock().unsaved.iter().map(|(object, mark)| (Arc::clone(object), *mark)).collect();
-        for (object, mark) in unsaved {
-            if let Some(target) = self.marked(&object).filter(|target| self.owned(target.tag.slot()).is_ok())
-            {
-                self.save_mark(&target, &object, mark).await?;
+        self.resolve_doubts().await?;
+        let unsaved: Vec<((Arc<str>, Generation), bool)> =
+            self.damage.lock().unsaved.iter().map(|(mark, is)| (mark.clone(), *is)).collect();
+        for (mark, is) in unsaved {
+            let target = self.marked(&mark.0).filter(|target| self.owned(target.tag.slot()).is_ok());
+            if let Some(target) = target {
+                self.save_mark(&target, &mark, is).await?;
             }
             let mut state = self.damage.lock();
             // Changed meanwhile: the next pass writes that.
-            if state.unsaved.get(&object) == Some(&mark) {
-                state.unsaved.remove(&object);
+            if state.unsaved.get(&mark) == Some(&is) {
+                state.unsaved.remove(&mark);
             }
         }
         Ok(())
     }
 
+    async fn resolve_doubts(&self) -> Result<(), StoreError> {
+        let doubted: Vec<Arc<str>> = self.damage.lock().doubted.iter().cloned().collect();
+        for object in doubted {
+            let marks = self.damage.lock().marks.get(&object).cloned().unwrap_or_default();
+            for generation in marks {
+                if !self.is_kept(&object, generation).await? {
+                    self.damage.lift(&object, generation);
+                }
+            }
+            self.damage.lock().doubted.remove(&object);
+        }
+        Ok(())
+    }
+
+    /// The current version, or one that is not, has this body.
+    async fn is_kept(&self, object: &str, generation: Generation) -> Result<bool, StoreError> {
+        let Some(target) = self.marked(object) else { return Ok(false) };
+        Ok(self.record_names(&target.record(), generation).await?
+            || self.record_names(&target.history(generation), generation).await?)
+    }
+
     async fn save_mark(
         &self,
         target: &Target,
-        object: &str,
-        mark: Option<Generation>,
+        (object, generation): &(Arc<str>, Generation),
+        is: bool,
     ) -> Result<(), StoreError> {
         let list = key::damage(target.tag);
-        let member_len = object.len() + size_of::<[u8; 32]>();
-        let write = match mark {
-            Some(generation) => cmd("HSET").arg(&list).arg(object).arg(generation.to_string()).to_owned(),
-            None => cmd("HDEL").arg(&list).arg(object).to_owned(),
+        let field = format!("{object}\0{generation}");
+        let write = match is {
+            true => cmd("HSET").arg(&list).arg(&field).arg("").to_owned(),
+            false => cmd("HDEL").arg(&list).arg(&field).to_owned(),
         };
         let changed: u64 = self.meta.query("note damage", &write).await?;
-        match mark {
-            Some(_) if changed > 0 => {
-                self.ledger.member_added(Family::Damage, list.as_bytes(), member_len);
-            }
-            None if changed > 0 => {
-                self.ledger.member_removed(Family::Damage, list.as_bytes(), member_len);
-            }
-            _ => {}
+        match is {
+            _ if changed == 0 => {}
+            true => self.ledger.member_added(Family::Damage, list.as_bytes(), field.len()),
+            false => self.ledger.member_removed(Family::Damage, list.as_bytes(), field.len()),
         }
         Ok(())
     }
@@ -155,36 +206,38 @@ impl Inner {
         for tags in tags.chunks(PARTITIONS_AT_A_TIME) {
             let mut read = pipe();
             for tag in tags {
-                read.cmd("HGETALL").arg(key::damage(*tag));
+                read.cmd("HKEYS").arg(key::damage(*tag));
             }
-            let lists: Vec<HashMap<String, String>> = self.meta.pipe("read marks of damage", &read).await?;
-            for (object, generation) in lists.into_iter().flatten().take(MARKS_MAX) {
-                self.read_mark(Arc::from(object), Generation::parse(&generation)).await?;
+            let lists: Vec<Vec<String>> = self.meta.pipe("read marks of damage", &read).await?;
+            for field in lists.into_iter().flatten().take(MARKS_MAX) {
+                self.read_mark(&field).await?;
             }
         }
         self.damage.change(|state| state.read_under = tenure);
         Ok(())
     }
 
-    async fn read_mark(&self, object: Arc<str>, generation: Option<Generation>) -> Result<(), StoreError> {
-        let current = match (self.marked(&object), generation) {
-            // The current version, or one that is not.
-            (Some(target), Some(generation)) => {
-                self.record_names(&target.record(), generation).await?
-                    || self.record_names(&target.history(generation), generation).await?
-            }
-            _ => false,
+    async fn read_mark(&self, field: &str) -> Result<(), StoreError> {
+        let (object, generation) = field.split_once('\0').unwrap_or((field, ""));
+        let (object, generation) = (Arc::<str>::from(object), Generation::parse(generation));
+        let kept = match generation {
+            Some(generation) => self.is_kept(&object, generation).await?,
+            None => false,
         };
-        self.damage.change(|state| match generation.filter(|_| current) {
-            Some(generation) => {
-                state.marks.entry(object).or_insert(generation);
+        match (generation, self.marked(&object)) {
+            (Some(generation), _) if kept => self.damage.change(|state| {
+                state.add(&object, generation);
+            }),
+            (Some(generation), _) => self.damage.change(|state| {
+                state.unsaved.entry((object, generation)).or_insert(false);
+            }),
+            // Nothing that was written here.
+            (None, Some(target)) => {
+                let strike = cmd("HDEL").arg(key::damage(target.tag)).arg(field).to_owned();
+                let _gone: u64 = self.meta.query("strike a mark", &strike).await?;
             }
-            None => {
-                if !state.marks.contains_key(&object) {
-                    state.unsaved.insert(object, None);
-                }
-            }
-        });
+            (None, None) => {}
+        }
         Ok(())
     }
 

@@ -134,7 +134,7 @@ impl Inner {
             "CHANGED" => Ok(Deleted::Changed),
             "SEALED" => Ok(Deleted::Sealed),
             "OK" => {
-                self.damage.lift(&target.cache_key);
+                self.damage.doubt(&target.cache_key);
                 self.ledger.member_removed(Family::Names, names.as_bytes(), name.as_str().len());
                 let head = Head::decode(&head).ok();
                 if let Some(head) = &head {

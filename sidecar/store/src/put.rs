@@ -307,7 +307,7 @@ impl Upload {
         let inner = Arc::clone(&self.inner);
         self.guard.finish("stored");
         inner.cache.invalidate_record(&self.target.cache_key);
-        inner.damage.lift(&self.target.cache_key);
+        inner.damage.doubt(&self.target.cache_key);
         self.account(head, &before);
         inner.crash_at(CrashPoint::Committed)?;
         let free: Vec<Doomed> = inner.retire_all(self.target.tag, [&before.replaced, &before.gone]);

@@ -162,7 +162,7 @@ impl Scrub {
         if lost {
             self.report.damaged += 1;
         } else {
-            self.inner()?.damage.lift(&target.cache_key);
+            self.inner()?.damage.lift(&target.cache_key, entry.record.head.generation);
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ impl Inner {
             Some(b"OK") => {}
             _ => return Err(errors::garbage()),
         }
-        self.damage.lift(&target.cache_key);
+        self.damage.doubt(&target.cache_key);
         let before = Before::decode(answer.iter().skip(1).map(Vec::as_slice));
         if let Some(old) = &before.replaced {
             self.ledger.string_removed(Family::Record, target.record().len(), old.value_len());
@@ -152,7 +152,7 @@ impl Inner {
         let (Ok(gone), next) = (Head::decode(gone), Head::decode(next).ok()) else {
             return Err(errors::garbage());
         };
-        self.damage.lift(&target.cache_key);
+        self.damage.doubt(&target.cache_key);
         if was_current {
             self.ledger.string_removed(Family::Record, target.record().len(), gone.value_len());
         } else {
