@@ -132,6 +132,7 @@ const CODES: &[&str] = &[
     "InsufficientStorage",
     "InvalidArgument",
     "InvalidBucketName",
+    "InvalidBucketState",
     "InvalidDigest",
     "InvalidPart",
     "InvalidPartOrder",

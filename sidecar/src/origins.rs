@@ -9,7 +9,7 @@ use blobstore_sidecar_api::origins::OriginConfig;
 use blobstore_sidecar_core::key::BucketName;
 use blobstore_sidecar_origins::Origins;
 use blobstore_sidecar_runtime::{authority::Owner, tasks};
-use blobstore_sidecar_store::{ErrorKind, Store, StoreError};
+use blobstore_sidecar_store::{ErrorKind, Store, StoreError, Versioning};
 use tokio::task::JoinHandle;
 
 use crate::shell::Shell;
@@ -57,7 +57,12 @@ async fn make(shell: &Shell, bucket: &BucketName) -> Result<(), StoreError> {
     if !matches!(shell.authority.owner(store.home_slot_of(bucket)), Owner::Here(_)) {
         return Ok(());
     }
-    if store.bucket_here(bucket).await?.is_some() {
+    if let Some(info) = store.bucket_here(bucket).await? {
+        if info.versioning() == Versioning::Enabled {
+            // From before the resource named it: each refill would be kept, and nothing would end that.
+            store.set_versioning(bucket, Versioning::Suspended).await?;
+            tracing::warn!(bucket = bucket.as_str(), "the bucket shows an origin: it keeps no more versions");
+        }
         return Ok(());
     }
     match store.create_bucket(bucket, None).await {

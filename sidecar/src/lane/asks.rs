@@ -21,6 +21,13 @@ use crate::wire::ask::{Answer, Ask, Completion, ObjectParts, Part, Place, Refusa
 
 /// Asks whoever owns the object. What the owner refuses comes back as an error.
 pub async fn ask(shell: &Arc<Shell>, request_id: &str, ask: &Ask) -> Result<Told, ApiError> {
+    if let Ask::SetVersioning { bucket, keeps } = ask
+        && Versioning::parse(keeps) == Some(Versioning::Enabled)
+        && shell.origins.buckets().any(|shown| shown == bucket)
+    {
+        let message = "the bucket shows an origin: each refill would be kept as a version";
+        return Err(ApiError::new(StatusCode::CONFLICT, "InvalidBucketState", message));
+    }
     let slot = slot(shell, ask).map_err(|error| failure::from_store(error, request_id))?;
     for attempt in 0..TRIES_MAX {
         if attempt > 0 {

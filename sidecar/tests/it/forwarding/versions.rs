@@ -1,7 +1,7 @@
 //! Versions in a store of two shards.
 
-use super::{blocking, pair, stop};
-use crate::process::{assert_status, pattern};
+use super::{blocking, pair, pair_with, stop};
+use crate::process::{assert_status, pattern, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_are_kept_whichever_sidecar_is_asked() {
@@ -57,6 +57,56 @@ async fn versions_are_kept_whichever_sidecar_is_asked() {
         }
         assert_eq!(keys.len(), 48, "{keys:?}");
         assert_status(&clients[0].send("DELETE", "/both-versions", &s3, b""), 204, "empty on both");
+    })
+    .await;
+    stop([lower, upper]).await;
+}
+
+/// What comes from an origin replaces what came before, and is no version.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_shows_an_origin_keeps_no_versions() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("a"), b"shown").expect("a file");
+    let text = format!(
+        "{{name: no-versions, bucket: shown, source: {{type: file, path: {}}}, ttlSeconds: 0, negativeTtlSeconds: 0}}",
+        folder.path().display()
+    );
+    let (lower, upper) = pair_with(vec![serde_yaml_ng::from_str(&text).expect("an origin")]);
+    let clients = [lower.client.clone(), upper.client.clone()];
+    let s3 = [("x-amz-acl", "private")];
+    let status = move |client: &crate::http::Client| client.send("GET", "/shown?versioning", &s3, b"").text();
+    let set = move |client: &crate::http::Client, keeps: &str| {
+        let document = format!("<VersioningConfiguration><Status>{keeps}</Status></VersioningConfiguration>");
+        client.send("PUT", "/shown?versioning", &s3, document.as_bytes())
+    };
+    let checks = clients.clone();
+    blocking(move || {
+        wait_for("the bucket", || {
+            checks.iter().all(|one| one.send("HEAD", "/shown", &[], b"").status == 200)
+        });
+        for client in &checks {
+            let refused = set(client, "Enabled");
+            assert_status(&refused, 409, "no versions of what an origin shows");
+            assert!(refused.text().contains("<Code>InvalidBucketState</Code>"), "{}", refused.text());
+            assert_status(&set(client, "Suspended"), 200, "that keeps nothing");
+        }
+    })
+    .await;
+    // Set before the resource named the origin, as far as this store knows.
+    let bucket = blobstore_sidecar_core::key::BucketName::parse("shown").expect("a name");
+    let enabled = blobstore_sidecar_store::Versioning::Enabled;
+    let home = if lower.shell.store.set_versioning(&bucket, enabled).await.is_ok() { &lower } else { &upper };
+    if std::ptr::eq(home, &upper) {
+        upper.shell.store.set_versioning(&bucket, enabled).await.expect("one of them is its home");
+    }
+    blocking(move || {
+        wait_for("no more versions", || status(&clients[0]).contains("Suspended"));
+        for (body, client) in [(b"one".as_slice(), &clients[0]), (b"two", &clients[1])] {
+            std::fs::write(folder.path().join("a"), body).expect("a file");
+            wait_for("the new content", || client.get("/shown/a").body == body);
+        }
+        let page = clients[0].send("GET", "/shown?versions", &s3, b"").text();
+        assert_eq!(page.matches("<Version>").count(), 1, "{page}");
     })
     .await;
     stop([lower, upper]).await;
