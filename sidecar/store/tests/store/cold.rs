@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use blobstore_sidecar_core::{ledger::Family, precondition::Conditions, range::ByteRange};
 use blobstore_sidecar_store::{
-    Attributes, Change, GetRequest, HeadRequest, ObjectMeta, PackReport, PartCopyRequest, PartRequest,
-    PutRequest, StoreOptions, UpdateRequest,
+    Attributes, Change, DeleteRequest, GetRequest, HeadRequest, ObjectMeta, PackReport, PartCopyRequest,
+    PartRequest, PutRequest, StoreOptions, UpdateRequest, Version, Versioning,
 };
 use bytes::Bytes;
 use proptest::{
@@ -194,6 +194,56 @@ async fn what_does_not_pay_is_left_as_it_is_and_says_why() {
     assert_eq!(bench.get("noise").await.expect("whole"), mixed);
     ledger_is_exact(&bench).await;
     delete_all(&bench, &["noise", "small", "film", "gz"]).await;
+}
+
+/// A version's id is its generation, which a packed body would have to give up; the version `null` has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn versions_are_left_alone_but_for_null() {
+    let bench = Bench::with(cold(), &[]).await;
+    let body = |seed| text(600_000, seed);
+    bench.put("a", body(1)).await;
+    bench.store.set_versioning(&bucket(), Versioning::Enabled).await.expect("set");
+    let (old, new) = (bench.put("a", body(2)).await.generation, bench.put("a", body(3)).await.generation);
+    bench.store.set_versioning(&bucket(), Versioning::Suspended).await.expect("set");
+    bench.put("null", body(4)).await;
+    bench.put("was-null", body(5)).await;
+    bench.store.set_versioning(&bucket(), Versioning::Enabled).await.expect("set");
+    let last = bench.put("was-null", body(6)).await.generation;
+    let report = packed(&bench).await;
+    assert_eq!((report.packed, report.skipped.get("versioned")), (1, Some(&2)), "{report:?}");
+    bench.store.trim_cache(0);
+    assert_eq!(bench.get("null").await.expect("whole"), body(4));
+    for (name_, version, seed) in [
+        ("a", Version::Null, 1),
+        ("a", Version::Id(old), 2),
+        ("a", Version::Id(new), 3),
+        ("null", Version::Null, 4),
+        ("was-null", Version::Null, 5),
+    ] {
+        let request = GetRequest::new(bucket(), name(name_));
+        let found = bench.store.get_version(request, version).await.expect("kept");
+        assert_eq!(read(found).await.expect("whole"), body(seed), "{name_} {version}");
+    }
+    // A packed one is kept as any other when it ceases to be current.
+    let next = bench.put("null", body(7)).await.generation;
+    let found = bench.store.get_version(GetRequest::new(bucket(), name("null")), Version::Null).await;
+    assert_eq!(read(found.expect("kept")).await.expect("whole"), body(4));
+    assert_eq!(bench.get("null").await.expect("whole"), body(7));
+    assert_eq!(bench.store.scrub().await.expect("a pass").damaged, 0);
+    for (name_, version) in [
+        ("a", Version::Null),
+        ("a", Version::Id(old)),
+        ("a", Version::Id(new)),
+        ("null", Version::Null),
+        ("null", Version::Id(next)),
+        ("was-null", Version::Null),
+        ("was-null", Version::Id(last)),
+    ] {
+        let request =
+            DeleteRequest { bucket: bucket(), name: name(name_), conditions: Conditions::default() };
+        bench.store.delete_version(request, version).await.expect("deleted");
+    }
+    ledger_is_exact(&bench).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
