@@ -12,7 +12,7 @@ STATIC := x86_64-unknown-linux-gnu
 # its own, Kubernetes' types and all. A test program brings its package's binary along.
 E2E := cargo test --ignore-rust-version --quiet --locked --workspace --no-run --test crd_reference && $(TARGET)/debug/blobstore-e2e
 
-.PHONY: help own setup cluster-up cluster-down cluster-status images demo test test-unit test-e2e bench bench-operator soak lint
+.PHONY: help own setup cluster-up cluster-down cluster-status images demo test test-unit test-e2e bench bench-parts bench-operator soak lint
 
 help: ## List the commands
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ bench: own ## Speed and memory beside nginx, Varnish, webdis, versitygw, MinIO a
 		-p blobstore-operator -p blobstore-sidecar
 	@cargo run --ignore-rust-version --release --quiet --locked -p blobstore-bench -- \
 		--sidecar $(TARGET)/$(STATIC)/release/blobstore-sidecar --cache $(dir $(TARGET)) $(BENCH)
+
+bench-parts: own ## Criterion benches of the hot pure parts: keys, records, ranges, checksums, protocol, cache
+	@cargo bench --ignore-rust-version --locked -p blobstore-sidecar-core -p blobstore-sidecar-store --bench parts -- $(BENCH)
 
 bench-operator: own ## Memory of the operator and its requests to the API server with fifty stores
 	@RUSTFLAGS="-C target-feature=+crt-static" cargo test --ignore-rust-version --release --locked --target $(STATIC) \

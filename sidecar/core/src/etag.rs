@@ -1,6 +1,6 @@
 //! Entity tags: what a record stores, how it looks in a header, and how headers with several of them are read.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use crate::generation::Generation;
 
@@ -41,6 +41,12 @@ impl ETag {
         }
     }
 
+    /// Is this the text between the quotes? Compared as it is written: no text is made.
+    fn is(&self, text: &str) -> bool {
+        let mut rest = Rest(text);
+        write!(rest, "{self}").is_ok() && rest.0.is_empty()
+    }
+
     /// With the quotes of the header.
     pub fn quoted(&self) -> String {
         format!("\"{self}\"")
@@ -55,6 +61,16 @@ impl fmt::Display for ETag {
             Self::Opaque(_) => f.write_str("-1"),
             Self::Parts { count, .. } => write!(f, "-{count}"),
         }
+    }
+}
+
+/// What is left to compare of a text, while the other is written.
+struct Rest<'a>(&'a str);
+
+impl fmt::Write for Rest<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 = self.0.strip_prefix(text).ok_or(fmt::Error)?;
+        Ok(())
     }
 }
 
@@ -97,12 +113,12 @@ impl TagSet {
 
     /// Strong comparison (RFC 9110, 8.8.3.2): weak tags never match.
     pub fn matches_strong(&self, etag: &ETag) -> bool {
-        self.matches(|tag| !tag.weak && tag.value == etag.to_string())
+        self.matches(|tag| !tag.weak && etag.is(&tag.value))
     }
 
     /// Weak comparison: the opaque part decides.
     pub fn matches_weak(&self, etag: &ETag) -> bool {
-        self.matches(|tag| tag.value == etag.to_string())
+        self.matches(|tag| etag.is(&tag.value))
     }
 
     fn matches(&self, same: impl Fn(&EntityTag) -> bool) -> bool {

@@ -27,6 +27,16 @@ impl Generation {
         Some(Self(bytes))
     }
 
+    /// As a key has it, without a `String`.
+    pub fn text(self, digits: &mut [u8; 32]) -> &str {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        std::str::from_utf8(digits).unwrap_or_default()
+    }
+
     /// When the upload began, milliseconds since 1970.
     pub fn born_ms(self) -> u64 {
         let mut bytes = [0; 8];
@@ -37,13 +47,7 @@ impl Generation {
 
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0; 32];
-        for (index, byte) in self.0.iter().enumerate() {
-            text[index * 2] = DIGITS[usize::from(byte >> 4)];
-            text[index * 2 + 1] = DIGITS[usize::from(byte & 15)];
-        }
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        f.write_str(self.text(&mut [0; 32]))
     }
 }
 

@@ -83,60 +83,82 @@ impl fmt::Display for ObjectName {
     }
 }
 
+/// `family:{t}:rest`, in one piece of exactly its length: every request makes several.
+fn joined(family: &str, tag: PartitionTag, rest: &[&str]) -> String {
+    let front = [family, ":{", tag.as_str(), "}:"];
+    let parts = || front.iter().chain(rest);
+    let mut key = String::with_capacity(parts().map(|part| part.len()).sum());
+    key.extend(parts().copied());
+    key
+}
+
+fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &str {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return std::str::from_utf8(&digits[at..]).unwrap_or_default();
+        }
+    }
+}
+
 /// `b:{t0}:<bucket>`: bucket configuration, at its home partition.
 pub fn bucket(tag: PartitionTag, bucket: &str) -> String {
-    format!("b:{{{tag}}}:{bucket}")
+    joined("b", tag, &[bucket])
 }
 
 /// `o:{t}:<bucket>/<name>`: the record.
 pub fn record(tag: PartitionTag, bucket: &str, name: &str) -> String {
-    format!("o:{{{tag}}}:{bucket}/{name}")
+    joined("o", tag, &[bucket, "/", name])
 }
 
 /// `n:{t}:<generation>`: a record on its way in, renamed by the commit.
 pub fn staged(tag: PartitionTag, generation: Generation) -> String {
-    format!("n:{{{tag}}}:{generation}")
+    joined("n", tag, &[generation.text(&mut [0; 32])])
 }
 
 /// `x:{t}:<bucket>`: names of the bucket's objects in this partition. The empty bucket holds the names of the
 /// buckets whose home this partition is.
 pub fn names(tag: PartitionTag, bucket: &str) -> String {
-    format!("x:{{{tag}}}:{bucket}")
+    joined("x", tag, &[bucket])
 }
 
 /// `k:{t}:<generation>`: the manifest.
 pub fn manifest(tag: PartitionTag, generation: Generation) -> String {
-    format!("k:{{{tag}}}:{generation}")
+    joined("k", tag, &[generation.text(&mut [0; 32])])
 }
 
 /// `c:{t}:<generation>:<i>`: chunk i.
 pub fn chunk(tag: PartitionTag, generation: Generation, index: u32) -> String {
-    format!("c:{{{tag}}}:{generation}:{index}")
+    let mut digits = [0; 10];
+    joined("c", tag, &[generation.text(&mut [0; 32]), ":", decimal(index, &mut digits)])
 }
 
 /// `m:{t}:<generation>`: the part list of an object that was uploaded in parts.
 pub fn part_list(tag: PartitionTag, generation: Generation) -> String {
-    format!("m:{{{tag}}}:{generation}")
+    joined("m", tag, &[generation.text(&mut [0; 32])])
 }
 
 /// `u:{t}:<generation>`: an open multipart upload and its parts.
 pub fn upload(tag: PartitionTag, upload: Generation) -> String {
-    format!("u:{{{tag}}}:{upload}")
+    joined("u", tag, &[upload.text(&mut [0; 32])])
 }
 
 /// `w:{t}:<bucket>`: the bucket's open multipart uploads in this partition, by name.
 pub fn open_uploads(tag: PartitionTag, bucket: &str) -> String {
-    format!("w:{{{tag}}}:{bucket}")
+    joined("w", tag, &[bucket])
 }
 
 /// `h:{t}:<generation>:<bucket>/<name>`: the record of a version that is not current, or of a delete marker.
 pub fn history(tag: PartitionTag, generation: Generation, bucket: &str, name: &str) -> String {
-    format!("h:{{{tag}}}:{generation}:{bucket}/{name}")
+    joined("h", tag, &[generation.text(&mut [0; 32]), ":", bucket, "/", name])
 }
 
 /// `v:{t}:<bucket>`: an entry for each history key, by name and age: see [`crate::version::VersionEntry`].
 pub fn versions(tag: PartitionTag, bucket: &str) -> String {
-    format!("v:{{{tag}}}:{bucket}")
+    joined("v", tag, &[bucket])
 }
 
 /// `j:{t}`: uploads in flight.
@@ -154,7 +176,7 @@ pub fn expiry(tag: PartitionTag) -> String {
     format!("e:{{{tag}}}")
 }
 
-/// `z:{t}`: objects of which something is lost, by name, with the generation that lost it.
+/// `z:{t}`: objects of which something is lost, by name, each with the generation that lost it.
 pub fn damage(tag: PartitionTag) -> String {
     format!("z:{{{tag}}}")
 }

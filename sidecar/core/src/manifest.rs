@@ -105,14 +105,14 @@ fn decode(bytes: &[u8]) -> Option<Manifest> {
     if (pack.is_none() && !rest.is_empty()) || (!complete && (count > 0 || pack.is_some())) {
         return None;
     }
-    let crcs = crcs.chunks_exact(8).map(|crc| crc.try_into().map(u64::from_le_bytes));
+    let crcs = || crcs.as_chunks().0.iter().map(|crc| u64::from_le_bytes(*crc)).collect();
     Some(Manifest {
         generation: Generation(fixed.get(8..24)?.try_into().ok()?),
         bucket: String::from_utf8(bucket.to_vec()).ok()?,
         name: String::from_utf8(name.to_vec()).ok()?,
         upload: if part { Some(Generation(upload.try_into().ok()?)) } else { None },
         declared_len: (declared != u64::MAX).then_some(declared),
-        crcs: if complete { Some(crcs.collect::<Result<_, _>>().ok()?) } else { None },
+        crcs: complete.then(crcs),
         pack,
     })
 }

@@ -1,8 +1,19 @@
-//! The parsers of this crate that read foreign bytes, for the fuzz targets alone.
+//! Inner parts of this crate for what measures them from outside: parsers of foreign bytes for the fuzz targets, the
+//! protocol and the cache for benches and counts of allocations.
+
+use std::sync::Arc;
+
+use blobstore_sidecar_api::config::CacheConfig;
+use blobstore_sidecar_core::generation::Generation;
+use blobstore_sidecar_runtime::{budget::Budget, pool::Pool};
 
 use crate::{
+    cache::Cache,
     doomed::Doomed,
-    engine::resp::{self, Parsed},
+    engine::{
+        Outgoing,
+        resp::{self, Parsed},
+    },
     uploads::JournalEntry,
 };
 
@@ -33,4 +44,36 @@ pub fn doomed_entry(text: &str) -> Option<String> {
 /// Whether these are the packed bytes of exactly `len` plain ones.
 pub fn unpack(packed: &[u8], len: usize) -> bool {
     crate::pack::unpack(packed, &mut vec![0; len])
+}
+
+/// Bytes of a command on its way to the engine.
+pub fn command(args: &[&[u8]]) -> usize {
+    let mut out = Outgoing::default();
+    out.command(args);
+    out.slices().iter().map(|slice| slice.len()).sum()
+}
+
+/// A cache that holds chunks 0 to `chunks`, each of a kilobyte.
+#[derive(Debug)]
+pub struct WarmCache(Cache);
+
+impl WarmCache {
+    const GENERATION: Generation = Generation([1; 16]);
+    const CHUNK_BYTES: usize = 1_024;
+
+    pub fn new(chunks: u32) -> Self {
+        let budget = Budget::new(u64::MAX >> 1);
+        let config = CacheConfig { max_bytes: 1 << 30, max_entry_bytes: 1 << 30, tenant_share_percent: 100 };
+        let (cache, pool) = (Cache::new(config, budget.clone()), Pool::new([Self::CHUNK_BYTES], 1 << 30));
+        for index in 0..chunks {
+            let permit = budget.try_permit(Self::CHUNK_BYTES as u64);
+            let chunk = pool.lease(Self::CHUNK_BYTES, "warm", permit).freeze();
+            cache.insert_chunk(Self::GENERATION, index, &Arc::from("b"), chunk);
+        }
+        Self(cache)
+    }
+
+    pub fn has(&self, index: u32) -> bool {
+        self.0.chunk(Self::GENERATION, index).is_some()
+    }
 }
