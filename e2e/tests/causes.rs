@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use ::kube::api::ListParams;
 use blobstore_e2e::{
     client,
-    error::Result,
+    error::{Error, Result},
     namespace::{self, Scope},
-    progress,
+    paths, process, progress,
     store::{self, Store},
+    wait::{self, Seen},
 };
 use blobstore_operator_api::status::reason;
+use k8s_openapi::api::core::v1::Event;
 use serde_json::{Value, json};
 
 const READY_LIMIT: Duration = Duration::from_secs(180);
@@ -22,6 +25,8 @@ const NAMED_LIMIT: Duration = Duration::from_secs(30);
 struct Wrong {
     name: &'static str,
     changes: Vec<(&'static str, Value)>,
+    /// Made beforehand, under the same name.
+    secret: Option<Value>,
     condition: (&'static str, &'static str),
     reason: &'static str,
     words: &'static [&'static str],
@@ -33,6 +38,7 @@ fn wrong_on_the_cluster() -> Vec<Wrong> {
         Wrong {
             name: "option",
             changes: vec![("engine.config", json!({ "hz-of-nothing": "50" }))],
+            secret: None,
             condition: degraded,
             reason: reason::ENGINE_CONFIG_REJECTED,
             words: &["spec.engine.config", "hz-of-nothing"],
@@ -40,6 +46,7 @@ fn wrong_on_the_cluster() -> Vec<Wrong> {
         Wrong {
             name: "image",
             changes: vec![("engine.image", json!("localhost/no-such-engine:1"))],
+            secret: None,
             condition: degraded,
             reason: reason::IMAGE_PULL_FAILED,
             words: &["spec.engine.image", "localhost/no-such-engine:1"],
@@ -47,6 +54,7 @@ fn wrong_on_the_cluster() -> Vec<Wrong> {
         Wrong {
             name: "memory",
             changes: vec![("sidecar.cache.maxBytes", json!("120Mi"))],
+            secret: None,
             condition: ("Reconcilable", "False"),
             reason: reason::SPEC_INVALID,
             words: &["spec.resources.sidecar.limits.memory", "raise the limit to 216 MiB"],
@@ -54,11 +62,105 @@ fn wrong_on_the_cluster() -> Vec<Wrong> {
         Wrong {
             name: "large",
             changes: vec![("resources.engine.limits.memory", json!("4Ti"))],
+            secret: None,
             condition: degraded,
             reason: reason::POD_UNSCHEDULABLE,
             words: &["Insufficient memory"],
         },
     ]
+}
+
+/// Secrets that a resource names and nobody made, or that do not hold what they should.
+fn wrong_secrets() -> Vec<Wrong> {
+    let named = |name: &'static str, field, secret, reason, words| Wrong {
+        name,
+        changes: vec![(field, json!({ "name": name }))],
+        secret,
+        condition: ("Degraded", "True"),
+        reason,
+        words,
+    };
+    let hello = json!({ "tls.crt": "hello", "tls.key": "hello" });
+    let origin = json!([{
+        "name": "web", "bucket": "web", "http": { "url": "http://web.example" },
+        "credentialsSecret": { "name": "origin" },
+    }]);
+    vec![
+        named(
+            "users",
+            "auth.usersSecret",
+            None,
+            reason::USERS_SECRET_MISSING,
+            &["spec.auth.usersSecret: there is no Secret users in namespace"],
+        ),
+        named(
+            "people",
+            "auth.usersSecret",
+            Some(json!({ "users.yaml": "hunter2" })),
+            reason::USERS_SECRET_INVALID,
+            &["spec.auth.usersSecret: Secret people: users.yaml is not a list of users"],
+        ),
+        named(
+            "tls",
+            "auth.tlsSecret",
+            None,
+            reason::TLS_SECRET_MISSING,
+            &["spec.auth.tlsSecret: there is no Secret tls in namespace"],
+        ),
+        named(
+            "pem",
+            "auth.tlsSecret",
+            Some(hello),
+            reason::TLS_SECRET_INVALID,
+            &["spec.auth.tlsSecret: Secret pem: tls.crt holds no certificate in PEM"],
+        ),
+        Wrong {
+            changes: vec![("origins", origin)],
+            ..named(
+                "origin",
+                "",
+                None,
+                reason::ORIGIN_SECRET_MISSING,
+                &["spec.origins[0].credentialsSecret: there is no Secret origin in namespace"],
+            )
+        },
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_that_are_missing_or_malformed_are_named_on_the_resource_within_30_s() {
+    namespace::with_operator("secrets", |scope| async move {
+        let all = wrong_secrets();
+        futures::future::try_join_all(all.iter().map(|wrong| named(&scope, wrong))).await?;
+        // What was missing comes: the store goes on by itself.
+        let store = Store { scope: scope.clone(), name: "tls".to_owned() };
+        let start = Instant::now();
+        secret(&scope, "tls", &certificate().await?).await?;
+        store.wait_ready(READY_LIMIT).await?;
+        store.wait_redundant(READY_LIMIT).await?;
+        let seconds = start.elapsed().as_secs_f64();
+        progress::say(&format!("tls: all copies are there {seconds:.1} s after the Secret came"));
+        Ok(())
+    })
+    .await
+    .expect("Secrets that are named");
+}
+
+async fn secret(scope: &Scope, name: &str, data: &Value) -> Result<()> {
+    let resource =
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": data });
+    scope.apply(&resource.to_string()).await
+}
+
+/// Signed by itself, as a first try would have it.
+async fn certificate() -> Result<Value> {
+    let folder = tempfile::tempdir().map_err(Error::other("make a folder"))?;
+    let at = |file: &str| folder.path().join(file);
+    let (key, certificate) = (at("tls.key").display().to_string(), at("tls.crt").display().to_string());
+    let new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    let named = ["-days", "2", "-subj", "/CN=tls", "-keyout", &key, "-out", &certificate];
+    process::run("openssl", &[new.as_slice(), named.as_slice()].concat()).await?;
+    Ok(json!({ "tls.crt": paths::read(&at("tls.crt"))?, "tls.key": paths::read(&at("tls.key"))? }))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,6 +174,9 @@ async fn what_only_the_cluster_can_know_is_named_on_the_resource_within_30_s() {
 }
 
 async fn named(scope: &Scope, wrong: &Wrong) -> Result<()> {
+    if let Some(data) = &wrong.secret {
+        secret(scope, wrong.name, data).await?;
+    }
     let start = Instant::now();
     let store = Store::create(scope, wrong.name, &store::spec_with(&wrong.changes)).await?;
     let (name, status) = wrong.condition;
@@ -86,7 +191,23 @@ async fn named(scope: &Scope, wrong: &Wrong) -> Result<()> {
         assert!(message.contains(word), "{word} is not in: {message}");
     }
     progress::say(&format!("{}: named after {:.1} s: {message}", wrong.name, start.elapsed().as_secs_f64()));
-    Ok(())
+    told(&store, wrong.reason, start + NAMED_LIMIT).await
+}
+
+/// The cause is an event of the resource, too: what `kubectl describe` ends with.
+async fn told(store: &Store, reason: &str, until: Instant) -> Result<()> {
+    let events = store.scope.api::<Event>();
+    let left = until.saturating_duration_since(Instant::now());
+    wait::until(format!("an event of {} says {reason}", store.name), left, || async {
+        let all = events.list(&ListParams::default()).await.map_err(Error::kube("list events"))?;
+        let is_it = |event: &&Event| {
+            event.involved_object.kind.as_deref() == Some("BlobStore")
+                && event.involved_object.name.as_deref() == Some(store.name.as_str())
+        };
+        let said: Vec<String> = all.iter().filter(is_it).filter_map(|event| event.reason.clone()).collect();
+        Ok(Seen::when(said.iter().any(|one| one == reason), (), || said.join(", ")))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Events regarding a store. The same words about the same store are told once in a while, not on every pass; what
 //! was told is remembered in a bounded table.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
@@ -25,13 +26,13 @@ const NOTE_CHARS_MAX: usize = 1_000;
 
 /// What was told when, by store and words.
 #[derive(Debug, Default)]
-pub struct Told(BTreeMap<(String, &'static str, String), Timestamp>);
+pub struct Told(BTreeMap<(String, Cow<'static, str>, String), Timestamp>);
 
 impl Told {
     /// True if these words are new, or old enough to be told again.
     pub fn is_news(&mut self, uid: &str, event: &Event, now: Timestamp) -> bool {
         self.0.retain(|_, at| now.duration_since(*at) < REPEAT_AFTER);
-        let key = (uid.to_owned(), event.reason, event.message.clone());
+        let key = (uid.to_owned(), event.reason.clone(), event.message.clone());
         if self.0.contains_key(&key) {
             return false;
         }
@@ -56,7 +57,7 @@ fn event(store: &BlobStore, told: &Event, identity: &str, now: Timestamp) -> Api
         action: Some("Reconcile".to_owned()),
         event_time: Some(MicroTime(now)),
         note: Some(told.message.chars().take(NOTE_CHARS_MAX).collect()),
-        reason: Some(told.reason.to_owned()),
+        reason: Some(told.reason.clone().into_owned()),
         regarding: Some(regarding),
         reporting_controller: Some(names::FIELD_MANAGER.to_owned()),
         reporting_instance: Some(identity.to_owned()),
@@ -81,7 +82,7 @@ pub async fn tell(shared: &Shared, store: &BlobStore, events: &[Event], now: Tim
         let result = match ask(api.create(&PostParams::default(), &event)).await {
             Ok(_) => "written",
             Err(error) => {
-                tracing::warn!(error = %chain(&error), reason = told.reason, "write an event");
+                tracing::warn!(error = %chain(&error), reason = %told.reason, "write an event");
                 "failed"
             }
         };
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     fn news(told: &mut Told, message: &str, minute: i64) -> bool {
-        let event = Event { warning: false, reason: "RollHeld", message: message.to_owned() };
+        let event = Event { warning: false, reason: "RollHeld".into(), message: message.to_owned() };
         let now = Timestamp::from_second(minute * 60).expect("a time");
         told.is_news("uid", &event, now)
     }

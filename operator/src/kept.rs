@@ -13,7 +13,7 @@ use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
 /// Read anew after this long at the latest, whatever the watches say. It bounds what a watch that is silently dead,
-/// or an object without a watch (claims, the users' Secret), can hide: fifty stores then cost a read a second.
+/// or an object without a watch (claims) can hide: fifty stores then cost a read a second.
 const AGE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// A store's reads take 20 to 60 kB. More stores than this are read on every pass, as if nothing were kept.

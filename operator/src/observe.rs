@@ -1,18 +1,19 @@
 //! All reads of a pass, once, concurrent and bounded. Nothing is written and nothing is decided here; what could
 //! not be read is `Unknown` or fails the pass, never `Absent`.
 
+mod contents;
 mod live;
 mod sidecars;
 
 pub use live::{Child, Key, Live, key};
 pub use sidecars::sidecar;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use blobstore_operator_api::{BlobStore, names};
 use blobstore_operator_core::observed::{Failure, Observed, PodSeen, Seen, read};
-use blobstore_sidecar_api::ports::SECRET_USERS;
-use futures::StreamExt;
+use blobstore_operator_core::secrets::{self, SecretSeen};
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -24,6 +25,9 @@ use crate::shared::{ApiError, Shared, ask};
 
 /// Nodes asked about at once; only those under pods that are not ready are.
 const NODES_CONCURRENT_MAX: usize = 8;
+
+/// Users, certificate, one for each of at most 50 origins: seven round trips at the most.
+const SECRETS_CONCURRENT_MAX: usize = 8;
 
 /// What the pass could not do without. The rest becomes `Observed::failures`.
 #[derive(Debug, thiserror::Error)]
@@ -51,15 +55,14 @@ struct Reader<'a> {
 /// Reads everything about `store`.
 pub async fn observe(shared: &Shared, store: &BlobStore) -> Result<Look, ObserveError> {
     let reader = Reader::new(shared, store);
-    let users = store.spec.auth.users_secret.as_ref().map(|secret| secret.name.as_str());
     let secret = names::auth_secret(&reader.store);
-    let (pods, sets, leases, claims, auth, users, children) = futures::join!(
+    let (pods, sets, leases, claims, auth, named, children) = futures::join!(
         reader.list::<Pod>("Pod"),
         reader.list::<StatefulSet>("StatefulSet"),
         reader.list::<Lease>("Lease"),
         reader.list::<PersistentVolumeClaim>("PersistentVolumeClaim"),
         reader.secret(&secret),
-        reader.users(users),
+        reader.named_secrets(store),
         reader.children(),
     );
     let (pods, sets, leases) = (pods?, sets?, leases?);
@@ -70,7 +73,7 @@ pub async fn observe(shared: &Shared, store: &BlobStore) -> Result<Look, Observe
         seen.claims = sized.collect();
     });
     look.keep(auth, |seen, auth| seen.auth = auth);
-    look.keep(users, |seen, users| seen.users = users);
+    look.keep(named, |seen, named| seen.secrets = named);
     look.observed.sets = sets.iter().filter_map(read::set).collect();
     look.observed.records =
         leases.iter().filter_map(|lease| Some((shard_of(lease)?, read::record(lease)))).collect();
@@ -85,13 +88,19 @@ pub async fn observe(shared: &Shared, store: &BlobStore) -> Result<Look, Observe
 }
 
 /// What was read before, with the sidecars asked anew: their word, and that of a node under a pod that is silent or
-/// not ready, never rests on memory.
+/// not ready, never rests on memory. Nor do the user's own Secrets, of which no watch tells.
 pub async fn observe_again(shared: &Shared, store: &BlobStore, kept: &Observed) -> Observed {
     let mut observed = kept.clone();
     let reader = Reader::new(shared, store);
     observed.pods = sidecars::ask_all(observed.pods, &observed.auth).await;
     shared.words.hear(&mut observed.pods, Timestamp::now());
     reader.look_at_nodes(&mut observed).await;
+    match reader.named_secrets(store).await {
+        Ok(named) => observed.secrets = named,
+        Err(error) => {
+            tracing::warn!(error = %crate::error::chain(&error), "read the Secrets that a store names")
+        }
+    }
     observed.failures.extend(crd_failure(shared));
     observed
 }
@@ -179,13 +188,17 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    async fn users(&self, name: Option<&str>) -> Result<Seen<bool>, ObserveError> {
-        let Some(name) = name else { return Ok(Seen::Unknown) };
-        Ok(match self.secret(name).await? {
-            Seen::Present(data) => Seen::Present(data.contains_key(SECRET_USERS)),
-            Seen::Absent => Seen::Absent,
-            Seen::Unknown => Seen::Unknown,
-        })
+    /// By field. A Secret that two fields name is read twice: nobody has many.
+    async fn named_secrets(&self, store: &BlobStore) -> Result<NamedSecrets, ObserveError> {
+        let reads = secrets::named(&store.spec).into_iter().map(|named| async move {
+            let seen = match self.secret(&named.name).await? {
+                Seen::Present(data) => Seen::Present(contents::judge(named.purpose, &data)),
+                Seen::Absent => Seen::Absent,
+                Seen::Unknown => Seen::Unknown,
+            };
+            Ok((named.field, seen))
+        });
+        futures::stream::iter(reads).buffer_unordered(SECRETS_CONCURRENT_MAX).try_collect().await
     }
 
     /// Asks only about nodes under pods that are not ready or do not answer. A node that could not be read counts
@@ -246,4 +259,6 @@ fn named(looks: &[(String, NodeLook)], wanted: impl Fn(NodeLook) -> bool) -> BTr
     looks.iter().filter(|(_, look)| wanted(*look)).map(|(name, _)| name.clone()).collect()
 }
 
-type SecretData = std::collections::BTreeMap<String, Vec<u8>>;
+type SecretData = BTreeMap<String, Vec<u8>>;
+/// By the field of the resource.
+type NamedSecrets = BTreeMap<String, Seen<SecretSeen>>;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use blobstore_operator_api::status::BlobStoreStatus;
 use blobstore_operator_api::{BlobStore, names};
 use blobstore_operator_core::action::Plan;
-use blobstore_operator_core::observed::{Failure, Seen};
+use blobstore_operator_core::observed::Failure;
 use blobstore_operator_core::validate::{ValidStore, validate};
 use blobstore_operator_core::{build, plan, status};
 use jiff::Timestamp;
@@ -79,8 +79,9 @@ async fn full(subject: &PartialObjectMeta<BlobStore>, shared: &Shared) -> Result
     let valid = match validate(&store) {
         Ok(valid) => valid,
         Err(invalid) => {
-            let next = status::invalid(&store, &invalid, &status_of(&store), now);
-            write_status(shared, &mut store, next).await?;
+            let told = status::invalid(&store, &invalid, &status_of(&store), now);
+            write_status(shared, &mut store, told.status).await?;
+            tell(shared, &store, &told.events, now).await;
             tracing::warn!(problems = %invalid, "the spec is invalid");
             return Ok(Next::await_change());
         }
@@ -105,9 +106,7 @@ async fn full(subject: &PartialObjectMeta<BlobStore>, shared: &Shared) -> Result
     let events = [plan.events.as_slice(), &intent.events, &after.events].concat();
     tell(shared, &store, &events, now).await;
     applied?;
-    if valid.users_secret.is_none() || look.observed.users == Seen::Present(true) {
-        reading.keep(&store, &look.observed, &plan, rand::random());
-    }
+    reading.keep(&store, &look.observed, &plan, rand::random());
     tracing::debug!(actions = plan.actions.len(), requeue = ?plan.requeue, "pass done");
     Ok(Next::requeue(plan.requeue))
 }
@@ -122,8 +121,9 @@ async fn unreadable(
     let error = Error::from(error);
     let failure = Failure { forbidden: error.category() == "forbidden", message: chain(&error) };
     let generation = store.meta().generation.unwrap_or_default();
-    let next = status::failed(generation, &failure, &status_of(store), now);
-    write_status(shared, store, next).await?;
+    let told = status::failed(generation, &failure, &status_of(store), now);
+    write_status(shared, store, told.status).await?;
+    tell(shared, store, &told.events, now).await;
     Err(error)
 }
 

@@ -236,7 +236,14 @@ async fn invalid_spec_waits_for_a_change_and_keeps_what_runs() {
     let condition = store.condition("Reconcilable");
     assert_eq!(condition["reason"], "SpecInvalid");
     assert!(condition["message"].as_str().expect("a message").contains("spec.resources"), "{condition}");
-    assert_eq!(kinds(&store.api.take_writes()), ["cart"], "the status only");
+    let writes = store.api.take_writes();
+    assert_eq!(writes.len(), 2, "the status and an event: {writes:?}");
+    assert_eq!(
+        (&writes[1].body["kind"], &writes[1].body["reason"]),
+        (&json!("Event"), &json!("SpecInvalid"))
+    );
+    assert_eq!(store.pass().await.expect("no failure"), Action::await_change());
+    assert_eq!(store.api.take_writes(), vec![], "said once");
     assert!(store.api.get(SET).is_some());
     assert_eq!(store.api.get(STORE).expect("the store")["status"]["observedGeneration"], 2);
 }
@@ -263,6 +270,30 @@ async fn steady_store_costs_no_read_until_a_watch_tells_of_a_change() {
     assert_eq!(store.watched_pass().await.expect("a pass"), next);
     assert!(store.api.reads() > reads);
     assert!(store.api.get(CONFIG).is_some(), "the change was seen");
+}
+
+/// No watch tells of a Secret that is not ours: those that the resource names are read on every pass.
+#[tokio::test]
+async fn certificate_that_goes_from_a_steady_store_is_told_by_the_next_pass() {
+    let store = store();
+    store.api.edit(STORE, |store| store["spec"]["auth"] = json!({"tlsSecret": {"name": "tls"}}));
+    let secret = |data: Value| {
+        let head = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"uid": "u-tls"}, "data": data});
+        store.api.put("/api/v1/namespaces/shop/secrets/tls", head);
+    };
+    secret(json!({"tls.crt": "aGVsbG8=", "tls.key": "aGVsbG8="}));
+    store.settle().await;
+    let wrong = store.condition("Degraded");
+    assert_eq!(wrong["reason"], "TlsSecretInvalid", "{wrong}");
+    assert!(
+        wrong["message"].as_str().expect("words").contains("Secret tls: tls.crt holds no cert"),
+        "{wrong}"
+    );
+    secret(json!({"tls.crt": "aGVsbG8="}));
+    store.watched_pass().await.expect("a pass");
+    assert_eq!(store.condition("Degraded")["reason"], "TlsSecretMissing");
+    let writes = store.api.take_writes();
+    assert!(writes.iter().any(|write| write.body["reason"] == "TlsSecretMissing"), "an event: {writes:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! `BlobStoreStatus`: what is, as the last pass saw it. Everything the operator must remember between passes
 //! (remedies under way, budgets, the breaker) lives here too, so that a restarted operator goes on where it was.
 
+pub mod reason;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -337,63 +339,4 @@ pub mod condition {
     pub const RECONCILABLE: &str = "Reconcilable";
     /// A shard lost its data.
     pub const DATA_LOST: &str = "DataLost";
-}
-
-/// Condition reasons: stable, CamelCase.
-pub mod reason {
-    // Ready.
-    pub const ALL_SHARDS_SERVING: &str = "AllShardsServing";
-    pub const MISSING_PRIMARY: &str = "MissingPrimary";
-    pub const SLOTS_UNCOVERED: &str = "SlotsUncovered";
-    pub const INITIALIZING: &str = "Initializing";
-    // Progressing.
-    pub const CREATING: &str = "Creating";
-    pub const ROLLING: &str = "Rolling";
-    pub const SCALING: &str = "Scaling";
-    pub const COMPLETE: &str = "Complete";
-    pub const ROLL_HELD: &str = "RollHeld";
-    pub const NO_ROOM_TO_SURGE: &str = "NoRoomToSurge";
-    // Degraded.
-    pub const REPLICA_MISSING: &str = "ReplicaMissing";
-    pub const POD_UNSCHEDULABLE: &str = "PodUnschedulable";
-    pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
-    pub const ENGINE_CONFIG_REJECTED: &str = "EngineConfigRejected";
-    pub const ENGINE_OOM_KILLED: &str = "EngineOomKilled";
-    pub const CONTAINER_CRASHING: &str = "ContainerCrashing";
-    pub const USERS_SECRET_MISSING: &str = "UsersSecretMissing";
-    pub const UNKNOWN_NODE: &str = "UnknownNode";
-    pub const SIDECAR_UNREACHABLE: &str = "SidecarUnreachable";
-    pub const FULLY_REDUNDANT: &str = "FullyRedundant";
-    // SafeToDisrupt.
-    pub const IN_SYNC_SPARE: &str = "InSyncSpare";
-    pub const NO_IN_SYNC_REPLICA: &str = "NoInSyncReplica";
-    pub const SYNC_IN_PROGRESS: &str = "SyncInProgress";
-    pub const SINGLE_COPY: &str = "SingleCopy";
-    // MemoryHealthy.
-    pub const NO_FINDING: &str = "NoFinding";
-    pub const FINDING_CONFIRMED: &str = "FindingConfirmed";
-    pub const NOT_MEASURED: &str = "NotMeasured";
-    pub const HYGIENE_OFF: &str = "HygieneOff";
-    // RemediationActive.
-    pub const IDLE: &str = "Idle";
-    pub const OBSERVING: &str = "Observing";
-    pub const REMEDYING: &str = "Remedying";
-    pub const VERIFYING: &str = "Verifying";
-    pub const HELD: &str = "Held";
-    pub const EXHAUSTED: &str = "Exhausted";
-    pub const BREAKER_OPEN: &str = "BreakerOpen";
-    pub const FROZEN: &str = "Frozen";
-    // ConfigApplied.
-    pub const APPLIED: &str = "Applied";
-    pub const RESTART_PENDING: &str = "RestartPending";
-    // Reconcilable.
-    pub const RECONCILING: &str = "Reconciling";
-    pub const PAUSED: &str = "Paused";
-    pub const SPEC_INVALID: &str = "SpecInvalid";
-    pub const PERMISSION_DENIED: &str = "PermissionDenied";
-    pub const API_FAILURE: &str = "ApiFailure";
-    // DataLost.
-    pub const NO_LOSS: &str = "NoLoss";
-    pub const ALL_MEMBERS_EMPTY: &str = "AllMembersEmpty";
-    pub const RELEASED_EMPTY: &str = "ReleasedEmpty";
 }

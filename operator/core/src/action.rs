@@ -1,5 +1,6 @@
 //! What a pass wants done: plain values. The shell carries them out in order and reports an `Outcome` for each.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -91,7 +92,7 @@ pub struct Cause {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub warning: bool,
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     pub message: String,
 }
 

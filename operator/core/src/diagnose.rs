@@ -1,14 +1,15 @@
 //! Faults named by cause, from pod statuses alone: an image that does not come, an option that the engine does not
-//! know, a pod too large for any node, an engine that was killed for memory. Rules in order, first match per pod.
+//! know, a pod too large for any node, an engine that was killed for memory. Rules in order, first match per pod; before
+//! them the Secrets that the resource names.
 
 use blobstore_operator_api::BlobStoreStatus;
 use blobstore_operator_api::status::{condition, reason};
-use blobstore_sidecar_api::ports;
 use blobstore_sidecar_api::topology::EngineExit;
 use jiff::Timestamp;
 
 use crate::action::Cause;
-use crate::observed::{ContainerSeen, Observed, PodSeen, Seen, read};
+use crate::observed::{ContainerSeen, Observed, PodSeen, read};
+use crate::secrets;
 use crate::validate::ValidStore;
 
 /// An OOM kill is told for this long after it happened, although the engine serves again.
@@ -33,9 +34,10 @@ pub fn causes(store: &ValidStore, observed: &Observed, old: &BlobStoreStatus, no
             causes.push(cause(reason::REPLICA_MISSING, pod, node_lost(observed, pod, node)));
         }
     }
-    causes.extend(users_missing(store, observed));
     causes.sort();
     causes.dedup_by(|a, b| a.reason == b.reason && a.pod == b.pod);
+    // First what a person can put right; that pods wait or keep ending follows from it.
+    causes.splice(0..0, secrets::causes(store, observed));
     for cause in &mut causes {
         keep_words(cause, old);
     }
@@ -69,21 +71,6 @@ fn keep_words(cause: &mut Cause, old: &BlobStoreStatus) {
     let Some(rest) = same.and_then(|found| found.message.split_once(&cause.message)) else { return };
     let words = rest.1.split("; pod ").next().unwrap_or_default();
     cause.message.push_str(words);
-}
-
-/// Pods wait for a Secret without a word of it in their status.
-fn users_missing(store: &ValidStore, observed: &Observed) -> Option<Cause> {
-    let name = store.users_secret.as_ref()?;
-    let message = match observed.users {
-        Seen::Absent => {
-            format!("spec.auth.usersSecret: there is no Secret {name} in namespace {}", store.namespace)
-        }
-        Seen::Present(false) => {
-            format!("spec.auth.usersSecret: Secret {name} has no key {}", ports::SECRET_USERS)
-        }
-        Seen::Present(true) | Seen::Unknown => return None,
-    };
-    Some(Cause { reason: reason::USERS_SECRET_MISSING, pod: String::new(), message })
 }
 
 fn cause(reason: &'static str, pod: &PodSeen, message: String) -> Cause {

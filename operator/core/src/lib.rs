@@ -10,12 +10,13 @@
 //! build::build(&ValidStore, &Plan, &Context, Option<&Credentials>) -> Result<Children, BuildError>
 //! status::status(&ValidStore, &Observed, &Plan, &[Outcome], &BlobStoreStatus /* old */, Timestamp)
 //!     -> Told     // once with no outcomes before acting (the intent must be written first), once after it
-//! status::invalid(&BlobStore, &Invalid, &BlobStoreStatus, Timestamp) -> BlobStoreStatus
+//! status::invalid(&BlobStore, &Invalid, &BlobStoreStatus, Timestamp) -> Told
 //! ```
 
 pub mod context;
 pub mod observed;
 
+pub mod secrets;
 pub mod validate;
 
 pub mod action;

@@ -10,6 +10,8 @@ use blobstore_sidecar_api::report::LeakReport;
 use blobstore_sidecar_api::topology::PodTopology;
 use jiff::Timestamp;
 
+use crate::secrets::SecretSeen;
+
 /// The result of looking: it is not there, we could not tell, or this is it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Seen<T> {
@@ -48,8 +50,8 @@ pub struct Observed {
     pub nodes_out: BTreeSet<String>,
     /// Data of Secret `<store>-auth`: generated values are kept, never replaced.
     pub auth: Seen<BTreeMap<String, Vec<u8>>>,
-    /// Whether the users' Secret that the resource names exists; `Present(true)`: with the key `users.yaml`.
-    pub users: Seen<bool>,
+    /// Secrets that the resource names, by the field that does.
+    pub secrets: BTreeMap<String, Seen<SecretSeen>>,
     /// Steps of this pass that the API server refused: category and message, for `Reconcilable`.
     pub failures: Vec<Failure>,
 }

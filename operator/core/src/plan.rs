@@ -90,7 +90,11 @@ fn urgent(store: &ValidStore, observed: &Observed, plan: &mut Plan, now: Timesta
                 plan.data_lost.insert(shard, message);
             }
             Loss::Certain { message, release } => {
-                plan.events.push(Event { warning: true, reason: "DataLost", message: message.clone() });
+                plan.events.push(Event {
+                    warning: true,
+                    reason: "DataLost".into(),
+                    message: message.clone(),
+                });
                 plan.data_lost.insert(shard, message);
                 plan.actions.push(*release);
             }
@@ -101,7 +105,11 @@ fn urgent(store: &ValidStore, observed: &Observed, plan: &mut Plan, now: Timesta
 fn formation_steps(formation: Formation, plan: &mut Plan) {
     plan.actions.extend(formation.actions);
     if let Some(message) = formation.stranger {
-        plan.events.push(Event { warning: true, reason: reason::UNKNOWN_NODE, message: message.clone() });
+        plan.events.push(Event {
+            warning: true,
+            reason: reason::UNKNOWN_NODE.into(),
+            message: message.clone(),
+        });
         plan.holds.push(Hold { reason: reason::UNKNOWN_NODE, message });
     }
 }

@@ -2,6 +2,7 @@
 //! the same state gives the same bytes and a steady store is never written.
 
 mod conditions;
+mod news;
 mod phase;
 
 use blobstore_operator_api::names;
@@ -67,12 +68,13 @@ pub fn status(
         endpoints: Some(endpoints(store)),
     };
     status.conditions = conditions::conditions(store, observed, plan, &status, &old.conditions, now);
+    events.extend(news::of(&old.conditions, &status.conditions));
     phase::name(&mut status);
     Told { status, events }
 }
 
 /// A spec that cannot be built: said, and nothing else touched. What runs keeps running.
-pub fn invalid(store: &BlobStore, why: &Invalid, old: &BlobStoreStatus, now: Timestamp) -> BlobStoreStatus {
+pub fn invalid(store: &BlobStore, why: &Invalid, old: &BlobStoreStatus, now: Timestamp) -> Told {
     let generation = store.metadata.generation.unwrap_or_default();
     let message = why.to_string();
     unable(old, generation, (reason::SPEC_INVALID, &message), now)
@@ -84,22 +86,18 @@ pub fn failed(
     failure: &crate::observed::Failure,
     old: &BlobStoreStatus,
     now: Timestamp,
-) -> BlobStoreStatus {
+) -> Told {
     let reason = if failure.forbidden { reason::PERMISSION_DENIED } else { reason::API_FAILURE };
     unable(old, generation, (reason, &failure.message), now)
 }
 
-fn unable(
-    old: &BlobStoreStatus,
-    generation: i64,
-    why: (&'static str, &str),
-    now: Timestamp,
-) -> BlobStoreStatus {
+fn unable(old: &BlobStoreStatus, generation: i64, why: (&'static str, &str), now: Timestamp) -> Told {
     let mut status = BlobStoreStatus { observed_generation: Some(generation), ..old.clone() };
     let statement = conditions::Statement::no(condition::RECONCILABLE, why.0, why.1.to_owned());
     conditions::put(&mut status.conditions, &statement, generation, &old.conditions, now);
     phase::name(&mut status);
-    status
+    let events = news::of(&old.conditions, &status.conditions);
+    Told { status, events }
 }
 
 /// Serves its slots or has every acknowledged write.

@@ -11,6 +11,8 @@ use blobstore_operator_api::spec::{BlobStoreSpec, Persistence, SchedulingSpec};
 use blobstore_operator_api::{BlobStore, names};
 use blobstore_sidecar_api::config::{SidecarConfig, StoreIdentity};
 
+use crate::secrets::{self, NamedSecret};
+
 pub use hygiene::{Breaker, Cooldowns, Deadlines, Hygiene};
 pub use origins::OriginMount;
 
@@ -43,6 +45,8 @@ pub struct ValidStore {
     /// Certificate and key of the client port.
     pub tls_secret: Option<String>,
     pub origins: Vec<OriginMount>,
+    /// All of the user's Secrets that the resource names.
+    pub secrets: Vec<NamedSecret>,
     pub scheduling: SchedulingSpec,
     pub paused: bool,
     /// Value of the acknowledge annotation, if any.
@@ -144,6 +148,7 @@ pub fn validate(store: &BlobStore) -> Result<ValidStore, Invalid> {
         users_secret: spec.auth.users_secret.as_ref().map(|secret| secret.name.clone()),
         tls_secret: spec.auth.tls_secret.as_ref().map(|secret| secret.name.clone()),
         origins: origins::mounts(spec),
+        secrets: secrets::named(spec),
         scheduling: spec.scheduling.clone(),
         paused: spec.lifecycle.paused,
         acknowledged: annotations.and_then(|all| all.get(names::ANNOTATION_ACKNOWLEDGE)).cloned(),

@@ -71,7 +71,7 @@ fn announce(planned: &PlannedRemedy, before: Option<&PlannedRemedy>, decision: &
     let held = planned.held.as_deref().unwrap_or_default();
     decision.events.push(Event {
         warning: false,
-        reason: "RemediationHeld",
+        reason: "RemediationHeld".into(),
         message: format!(
             "{} on {}: would {:?}, expecting that {}; held: {held}",
             planned.class, planned.pod, planned.rung, planned.prediction
@@ -210,7 +210,7 @@ fn start(
 ) {
     decision.events.push(Event {
         warning: false,
-        reason: "RemediationStarted",
+        reason: "RemediationStarted".into(),
         message: format!(
             "{} on {}: {:?}, expecting that {}",
             remedy.class, remedy.pod, remedy.rung, remedy.prediction

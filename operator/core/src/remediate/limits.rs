@@ -74,7 +74,7 @@ pub(super) fn breaker(
         status.breaker = BreakerState::Frozen;
         status.breaker_until = None;
         status.breaker_reason = Some(reason.clone());
-        events.push(Event { warning: true, reason: "RemediationFrozen", message: reason });
+        events.push(Event { warning: true, reason: "RemediationFrozen".into(), message: reason });
         return;
     }
     if status.breaker == BreakerState::Open {
@@ -96,7 +96,7 @@ pub(super) fn breaker(
         status.breaker = BreakerState::Open;
         status.breaker_until = Some(text(later(now, store.hygiene.breaker.open)));
         status.breaker_reason = Some(reason.clone());
-        events.push(Event { warning: true, reason: "RemediationExhausted", message: reason });
+        events.push(Event { warning: true, reason: "RemediationExhausted".into(), message: reason });
     }
 }
 

@@ -144,7 +144,7 @@ fn finish(
     };
     decision.events.push(Event {
         warning: result != RemedyResult::Effective,
-        reason,
+        reason: reason.into(),
         message: format!("{} on {}: {:?}: {message}", remedy.class, remedy.pod, remedy.rung),
     });
     status.history.push(HistoryEntry {

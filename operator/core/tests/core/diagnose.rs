@@ -5,6 +5,7 @@ use blobstore_operator_api::status::{condition, reason};
 use blobstore_operator_core::diagnose::causes;
 use blobstore_operator_core::observed::{ContainerSeen, EndSeen, Observed, PodSeen, Seen};
 use blobstore_operator_core::plan::plan;
+use blobstore_operator_core::secrets::SecretSeen;
 use blobstore_operator_core::status::status;
 use blobstore_sidecar_api::topology::EngineExit;
 
@@ -183,25 +184,80 @@ fn a_pod_that_cannot_end_says_what_a_person_can_do() {
     assert!(told(&observed).contains("is removed once the primary of shard 0 serves elsewhere"));
 }
 
-#[test]
-fn a_users_secret_that_is_missing_or_has_no_users() {
-    let store = valid("auth: {usersSecret: {name: team-users}}");
+const NAMED: &str = "auth: {usersSecret: {name: team-users}, tlsSecret: {name: team-tls}}
+origins:
+- {name: up, bucket: pictures, s3: {bucket: far}, credentialsSecret: {name: far-keys}}
+- {name: web, bucket: pages, http: {url: 'https://web.example'}, credentialsSecret: {name: web-keys}}";
+
+fn secret(keys: &[&str], problem: Option<&str>) -> Seen<SecretSeen> {
+    let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+    Seen::Present(SecretSeen { keys, problem: problem.map(str::to_owned) })
+}
+
+/// One Secret is seen as given, all others are fine.
+fn check_secret(field: &str, seen: Seen<SecretSeen>, want: Option<(&str, &str)>) {
+    let store = valid(NAMED);
     let mut observed = healthy(&store, &revisions(&store));
-    let mut told = |users: Seen<bool>| {
-        observed.users = users;
-        causes(&store, &observed, &BlobStoreStatus::default(), at(0))
-            .into_iter()
-            .map(|cause| cause.message)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        told(Seen::Absent),
-        ["spec.auth.usersSecret: there is no Secret team-users in namespace team"]
-    );
-    assert_eq!(
-        told(Seen::Present(false)),
-        ["spec.auth.usersSecret: Secret team-users has no key users.yaml"]
-    );
-    assert!(told(Seen::Present(true)).is_empty());
-    assert!(told(Seen::Unknown).is_empty());
+    let all = ["users.yaml", "tls.crt", "tls.key", "accessKey", "secretKey", "authorization"];
+    observed.secrets = store.secrets.iter().map(|named| (named.field.clone(), secret(&all, None))).collect();
+    assert!(observed.secrets.insert(field.to_owned(), seen).is_some(), "{field} is named");
+    // That a container keeps ending follows from it.
+    engine(&mut observed.pods[0], ended("Error", "", 0));
+    let found = causes(&store, &observed, &BlobStoreStatus::default(), at(0));
+    let first = found.first().filter(|first| first.reason != reason::CONTAINER_CRASHING);
+    assert_eq!(first.map(|first| (first.reason, first.message.as_str())), want, "{found:?}");
+}
+
+#[test]
+fn secrets_that_are_missing_or_lack_their_keys_are_named_first() {
+    let (users, tls) = ("spec.auth.usersSecret", "spec.auth.tlsSecret");
+    let (far, web) = ("spec.origins[0].credentialsSecret", "spec.origins[1].credentialsSecret");
+    let cases = [
+        (
+            users,
+            Seen::Absent,
+            reason::USERS_SECRET_MISSING,
+            "there is no Secret team-users in namespace team",
+        ),
+        (
+            users,
+            secret(&["x"], None),
+            reason::USERS_SECRET_MISSING,
+            "Secret team-users has no key users.yaml",
+        ),
+        (tls, Seen::Absent, reason::TLS_SECRET_MISSING, "there is no Secret team-tls in namespace team"),
+        (tls, secret(&["tls.crt"], None), reason::TLS_SECRET_MISSING, "Secret team-tls has no key tls.key"),
+        (far, Seen::Absent, reason::ORIGIN_SECRET_MISSING, "there is no Secret far-keys in namespace team"),
+        (
+            far,
+            secret(&["password"], None),
+            reason::ORIGIN_SECRET_MISSING,
+            "Secret far-keys has none of the keys accessKey, secretKey, ca.crt",
+        ),
+        (
+            web,
+            secret(&["accessKey"], None),
+            reason::ORIGIN_SECRET_MISSING,
+            "Secret web-keys has none of the keys authorization, ca.crt",
+        ),
+    ];
+    for (field, seen, reason, words) in cases {
+        check_secret(field, seen, Some((reason, &format!("{field}: {words}"))));
+    }
+}
+
+#[test]
+fn secrets_that_do_not_serve_their_purpose_say_why() {
+    let pair = secret(&["tls.crt", "tls.key"], Some("tls.key is not the key of tls.crt"));
+    let words = "spec.auth.tlsSecret: Secret team-tls: tls.key is not the key of tls.crt";
+    check_secret("spec.auth.tlsSecret", pair, Some((reason::TLS_SECRET_INVALID, words)));
+    let users = secret(&["users.yaml"], Some("users.yaml is no YAML at line 2"));
+    let words = "spec.auth.usersSecret: Secret team-users: users.yaml is no YAML at line 2";
+    check_secret("spec.auth.usersSecret", users, Some((reason::USERS_SECRET_INVALID, words)));
+}
+
+#[test]
+fn secrets_that_are_fine_or_could_not_be_read_are_no_cause() {
+    check_secret("spec.auth.tlsSecret", secret(&["tls.crt", "tls.key", "ca.crt"], None), None);
+    check_secret("spec.auth.tlsSecret", Seen::Unknown, None);
 }

@@ -5,7 +5,7 @@ use blobstore_operator_api::status::{condition, reason};
 use blobstore_operator_core::action::{Hold, Plan};
 use blobstore_operator_core::observed::{ContainerSeen, Failure, LastWord, Observed, Seen};
 use blobstore_operator_core::plan::{REQUEUE_WAITING, plan};
-use blobstore_operator_core::status::{failed, invalid, status};
+use blobstore_operator_core::status::{Told, failed, invalid, status};
 use blobstore_operator_core::validate::{ValidStore, validate};
 
 use crate::support::{at, context, healthy, report, revisions, store, valid, verdict};
@@ -209,18 +209,21 @@ fn a_wrong_spec_keeps_what_is_known_and_says_what_is_wrong() {
     let mut wrong = store("sidecar: {cache: {maxBytes: 1Gi}}");
     wrong.metadata.generation = Some(2);
     let why = validate(&wrong).expect_err("it cannot be built");
-    let after = invalid(&wrong, &why, &before, at(5));
+    let said = invalid(&wrong, &why, &before, at(5));
+    let event = said.events.iter().map(|event| (event.warning, &*event.reason)).collect::<Vec<_>>();
+    assert_eq!(event, [(true, reason::SPEC_INVALID)], "{:?}", said.events);
+    let after = said.status;
     assert_eq!(after.phase.as_deref(), Some("Invalid"));
     assert_eq!((after.observed_generation, &after.nodes), (Some(2), &before.nodes));
     assert_eq!(told(&after, condition::RECONCILABLE), format!("False/{}", reason::SPEC_INVALID));
     assert_eq!(told(&after, condition::READY), "True/AllShardsServing");
-    assert_eq!(invalid(&wrong, &why, &after, at(50)), after);
+    assert_eq!(invalid(&wrong, &why, &after, at(50)), Told { status: after, events: Vec::new() });
 }
 
 #[test]
 fn a_refused_right_is_told() {
     let failure = Failure { forbidden: true, message: "apply StatefulSet media-0: forbidden".to_owned() };
-    let told_status = failed(1, &failure, &BlobStoreStatus::default(), at(0));
+    let told_status = failed(1, &failure, &BlobStoreStatus::default(), at(0)).status;
     assert_eq!(told(&told_status, condition::RECONCILABLE), "False/PermissionDenied");
     let (store, mut observed) = world("");
     observed.failures.push(failure);
@@ -240,4 +243,25 @@ fn a_paused_store_plans_nothing() {
     assert!(plan.holds.iter().any(|Hold { reason, .. }| *reason == reason::PAUSED));
     let told_status = status(&store, &observed, &plan, &[], &BlobStoreStatus::default(), at(0)).status;
     assert_eq!(told_status.phase.as_deref(), Some("Paused"));
+}
+
+#[test]
+fn a_condition_that_turns_is_an_event_and_one_that_lasts_is_none() {
+    let (store, mut observed) = world("");
+    let look = |observed: &Observed, old: &BlobStoreStatus, second| {
+        let plan = plan(&store, observed, &context(), old, at(second));
+        let told = status(&store, observed, &plan, &[], old, at(second));
+        let said: Vec<_> =
+            told.events.iter().map(|event| format!("{} {}", event.warning, event.reason)).collect();
+        (told.status, said)
+    };
+    let (first, said) = look(&observed, &BlobStoreStatus::default(), 0);
+    assert_eq!(said, ["false AllShardsServing"]);
+    assert!(look(&observed, &first, 10).1.is_empty());
+    observed.pods[1].unschedulable = Some("0/3 nodes are available".to_owned());
+    let (second, said) = look(&observed, &first, 20);
+    assert_eq!(said, ["true PodUnschedulable"]);
+    assert!(look(&observed, &second, 30).1.is_empty());
+    observed.pods[1].unschedulable = None;
+    assert!(look(&observed, &second, 40).1.is_empty(), "a fault that ended is no news");
 }

@@ -1,0 +1,36 @@
+//! Conditions that turned, as events: what `kubectl describe` shows below the conditions, in order of time.
+
+use blobstore_operator_api::status::condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::action::Event;
+
+/// Condition, its status, whether that is a warning. A store that is not ready yet is no news.
+const NEWS: &[(&str, &str, bool)] = &[
+    (condition::RECONCILABLE, "False", true),
+    (condition::DEGRADED, "True", true),
+    (condition::READY, "True", false),
+    (condition::READY, "False", true),
+];
+
+/// One event for each condition that has another status or another reason than before. Other words for the same
+/// reason are none: they may change with every look.
+pub(super) fn of(old: &[Condition], new: &[Condition]) -> Vec<Event> {
+    let turned = NEWS.iter().filter_map(|(type_, status, warning)| {
+        let now = find(new, type_).filter(|now| now.status == *status)?;
+        let before = find(old, type_);
+        let same = before.is_some_and(|before| before.status == now.status && before.reason == now.reason);
+        let expected =
+            *type_ == condition::READY && *warning && before.is_none_or(|was| was.status != "True");
+        (!same && !expected).then(|| Event {
+            warning: *warning,
+            reason: now.reason.clone().into(),
+            message: now.message.clone(),
+        })
+    });
+    turned.collect()
+}
+
+fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
