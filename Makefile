@@ -12,7 +12,7 @@ STATIC := x86_64-unknown-linux-gnu
 # its own, Kubernetes' types and all. A test program brings its package's binary along.
 E2E := cargo test --ignore-rust-version --quiet --locked --workspace --no-run --test crd_reference && $(TARGET)/debug/blobstore-e2e
 
-.PHONY: help own setup cluster-up cluster-down cluster-status images demo test test-unit test-e2e bench bench-parts bench-operator soak lint
+.PHONY: help own setup cluster-up cluster-down cluster-status images demo test test-unit test-e2e test-engines bench bench-parts bench-operator soak lint
 
 help: ## List the commands
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ test-unit: own ## The workspace's own tests, no cluster needed
 test-e2e: own ## The end-to-end tests on the one-machine cluster or on the context in KUBE_CONTEXT
 	@e2e/run-tests.sh e2e
 
+test-engines: own ## The store's and the sidecar's tests on Valkey and on a newer Redis
+	@e2e/run-tests.sh engines
+
 bench: own ## Speed and memory beside nginx, Varnish, webdis, versitygw, MinIO and the bare engine, as a table
 	@e2e/setup.sh peers
 	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --ignore-rust-version --release --locked --target $(STATIC) \
@@ -61,7 +64,7 @@ bench-operator: own ## Memory of the operator and its requests to the API server
 	@RUSTFLAGS="-C target-feature=+crt-static" cargo test --ignore-rust-version --release --locked --target $(STATIC) \
 		-p blobstore-operator -p blobstore-sidecar --test fifty -- --nocapture
 
-soak: own ## Each fuzz target for FUZZ_SECONDS (60), then the end-to-end tests again and again for SOAK_MINUTES (60)
+soak: own ## Each fuzz target for FUZZ_SECONDS (60), all engines, then the end-to-end tests again and again for SOAK_MINUTES (60)
 	@e2e/run-tests.sh soak
 
 lint: own ## Format and lint, warnings are errors

@@ -13,7 +13,7 @@ summary=()
 
 # What needs a cluster: one program per subject, its own tests first, since what they find explains the others. In
 # `e2e/Cargo.toml` each is left out of a plain `cargo test`.
-PROGRAMS=(on_cluster faults admission causes in_cluster hygiene ladder failover roll shards release s3)
+PROGRAMS=(on_cluster faults admission causes in_cluster hygiene ladder failover valkey roll shards cluster_origins release s3)
 
 # suite NAME COMMAND...: runs it, counts what libtest reported; a command that failed without a failed
 # test (it did not compile, say) counts as one failure.
@@ -48,7 +48,37 @@ lint() {
 
 unit() {
     suite unit cargo test "${CARGO[@]}" --no-fail-fast
+    valkey_in_short
     suite clients e2e/clients/run.sh
+}
+
+# The programs that start engines of their own, on another engine than the distribution's: they find it first on their
+# PATH, and one of them asks it who it is. The build stays the same, so nothing is compiled again.
+ENGINE_PROGRAMS=(engine store cluster launcher it origins)
+cache=${BLOBSTORE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/blobstore-e2e}
+
+# on_engine PROGRAM SERIES NAME TEST...: NAME as the sidecar says it.
+on_engine() {
+    local folder=$cache/$1-$2 name="$3 $2" label=$3
+    shift 3
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$PWD/e2e/on-engine.sh $folder ${name// /_}" \
+        suite "$label" cargo test "${CARGO[@]}" --no-fail-fast "${@/#/--test=}"
+}
+
+engines() {
+    local VALKEY REDIS
+    # shellcheck source=cluster/versions
+    . e2e/cluster/versions
+    on_engine valkey-server "$VALKEY" valkey "${ENGINE_PROGRAMS[@]}"
+    on_engine redis-server "$REDIS" redis "${ENGINE_PROGRAMS[@]}"
+}
+
+# In every run: what depends most on the engine's insides (its memory, its replication), on Valkey.
+valkey_in_short() {
+    local VALKEY
+    # shellcheck source=cluster/versions
+    . e2e/cluster/versions
+    on_engine valkey-server "$VALKEY" valkey engine cluster
 }
 
 # One test program at a time: tests that stop a node or the API server would disturb all others.
@@ -83,6 +113,7 @@ all) lint; unit; end_to_end ;;
 lint) lint ;;
 unit) lint; unit ;;
 e2e) end_to_end ;;
+engines) engines ;;
 soak)
     # The times that are promised; a normal run takes less of everybody's time.
     export E2E_API_AWAY_SECONDS=${E2E_API_AWAY_SECONDS:-120}
@@ -90,9 +121,10 @@ soak)
     export FUZZ_SECONDS=${FUZZ_SECONDS:-60}
     suite fuzz-build cargo build "${CARGO[@]}" --bin blobstore-sidecar-fuzz
     suite fuzz "${CARGO_TARGET_DIR:-target}/debug/blobstore-sidecar-fuzz"
+    engines
     end_to_end "${SOAK_MINUTES:-60}"
     ;;
-*) echo "unknown: $what (all, lint, unit, e2e, soak)" >&2; exit 2 ;;
+*) echo "unknown: $what (all, lint, unit, e2e, engines, soak)" >&2; exit 2 ;;
 esac
 
 printf '\n'

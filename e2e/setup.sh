@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end cluster needs: Debian packages, and the components that Debian does not
-# carry, built from pinned Go modules into a cache outside the clone. Quiet and quick when all is there.
+# carry, built from pinned Go modules into a cache outside the clone; engines of a newer Debian beside them. Quiet and
+# quick when all is there.
 # `setup.sh peers` installs the servers that the benchmark compares with as well.
 set -euo pipefail
 
@@ -112,6 +113,45 @@ helm() { CGO_ENABLED=0 GOBIN="$1" GOFLAGS= go install -trimpath -ldflags "-s -w"
 coredns() { CGO_ENABLED=0 GOBIN="$1" GOFLAGS= go install -trimpath -ldflags "-s -w" "github.com/coredns/coredns@v$COREDNS"; }
 versitygw() { CGO_ENABLED=0 GOBIN="$1" GOFLAGS= go install -trimpath -ldflags "-s -w" "github.com/versity/versitygw/cmd/versitygw@v$VERSITYGW"; }
 minio() { CGO_ENABLED=0 GOBIN="$1" GOFLAGS= go install -trimpath -tags kqueue -ldflags "-s -w" "github.com/minio/minio@v$MINIO"; }
+
+# engine PROGRAM SERIES FOLDER PACKAGE...: a server of a newer Debian with that Debian's libraries, in a root folder of its
+# own. apt works on lists of its own: this machine's packages and sources stay as they are.
+engine() {
+    local program=$1 series=$2 folder=$3 found here=$3/apt
+    local release=trixie keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    shift 3
+    mkdir -p "$here"/{lists,archives}/partial "$here/debs" "$folder/root"
+    : >"$here/status"
+    sed -n 's/^URIs: *//p; s/^deb [^h]*\(http[^ ]*\) .*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/debian* 2>/dev/null |
+        grep -v security | sort -u | head -1 | sed "s|.*|deb [signed-by=$keys] & $release main|" >"$here/sources"
+    local options=(-o "Dir::Etc::sourcelist=$here/sources" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State=$here"
+        -o "Dir::State::status=$here/status" -o "Dir::Cache=$here" -o APT::Sandbox::User=root)
+    apt-get -qq "${options[@]}" update >&2 || return 1
+    (cd "$here/debs" && apt-get -qq "${options[@]}" download "$@" "${ENGINE_LIBRARIES[@]}" >&2) || return 1
+    for found in "$here"/debs/*.deb; do dpkg-deb -x "$found" "$folder/root" || return 1; done
+    rm -rf "$here"
+    # As an installed system has them: programs ask for their loader at /lib64.
+    ln -s usr/lib usr/lib64 "$folder/root"
+    wrapper "$folder" "$program"
+    # Whatever the tests are told to start, they start this.
+    [ "$program" = redis-server ] || ln -s "$program" "$folder/redis-server"
+    found=$("$folder/$program" --version) || return 1
+    [[ $found == *"v=$series."* ]] || { say "$release has another $program: $found"; return 1; }
+}
+
+# The machine's own loader and libraries are older: the program runs with those of its root.
+wrapper() {
+    cat >"$1/$2" <<EOF
+#!/bin/sh
+root=\$(dirname "\$(readlink -f "\$0")")/root
+exec "\$root/lib64/ld-linux-x86-64.so.2" --library-path "\$root/usr/lib/x86_64-linux-gnu" "\$root/usr/bin/$2" "\$@"
+EOF
+    chmod 755 "$1/$2"
+}
+
+ENGINE_LIBRARIES=(libc6 libgcc-s1 libstdc++6 libatomic1 libjemalloc2 liblzf1 libssl3t64 libsystemd0 libcap2 libzstd1 zlib1g)
+valkey() { engine valkey-server "$VALKEY" "$1" valkey-server valkey-tools; }
+redis() { engine redis-server "$REDIS" "$1" redis-server redis-tools; }
 pause() { cc -static -Os -s -o "$1/pause" "$HERE/cluster/pause.c"; }
 
 # One setup at a time: two of them would build everything twice.
@@ -123,6 +163,8 @@ build pause "$PAUSE" pause
 build kube-node "$KUBERNETES" kube_node
 build helm "$HELM" helm
 build coredns "$COREDNS" coredns
+build valkey-server "$VALKEY" valkey
+build redis-server "$REDIS" redis
 if [ "${1:-}" = peers ]; then
     build versitygw "$VERSITYGW" versitygw
     build minio "$MINIO" minio

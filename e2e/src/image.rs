@@ -17,6 +17,9 @@ use crate::{
 
 /// Owner of every process in our images; not root, and no name on any host.
 const USER: &str = "65532:65532";
+const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+/// Below a root.
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const PASSWD: &str =
     "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/data:/sbin/nologin\n";
 
@@ -25,6 +28,8 @@ pub struct Image {
     /// With its tag, such as `localhost/blobstore-sidecar:e2e`.
     pub name: String,
     pub files: Vec<File>,
+    /// Where another Debian's libraries are, and the programs that need them; without it both are this machine's.
+    pub root: Option<PathBuf>,
     pub entrypoint: Vec<String>,
     /// Shown by `/etc/image-release`; two images of the same files under two releases differ.
     pub release: String,
@@ -99,8 +104,9 @@ pub async fn write(image: &Image, archive: &Path) -> Result<String> {
 async fn stage(image: &Image, root: &Path) -> Result<()> {
     for file in &image.files {
         copy(&file.from, &root.join(file.to.trim_start_matches('/')))?;
-        for library in libraries(&file.from).await? {
-            copy(&library, &root.join(library.strip_prefix("/").unwrap_or(&library)))?;
+        for library in libraries(&file.from, image.root.as_deref()).await? {
+            let place = library.strip_prefix(image.root.as_deref().unwrap_or(Path::new("/")));
+            copy(&library, &root.join(place.unwrap_or(&library)))?;
         }
     }
     paths::write(&root.join("etc/passwd"), PASSWD)?;
@@ -126,13 +132,23 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The shared libraries of a program with its loader, where the program looks for them.
-async fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    // ldd ends with an error for a static program: then there are none.
-    let Ok(list) = process::run("ldd", &[&program.display().to_string()]).await else {
-        return Ok(Vec::new());
+async fn libraries(program: &Path, root: Option<&Path>) -> Result<Vec<PathBuf>> {
+    let program = program.display().to_string();
+    let Some(root) = root else {
+        // ldd ends with an error for a static program: then there are none.
+        let list = process::run("ldd", &[&program]).await.unwrap_or_default();
+        return Ok(named_in(&list).collect());
     };
-    let paths = list.split_whitespace().filter(|word| word.starts_with('/'));
-    Ok(paths.map(PathBuf::from).collect())
+    let loader = root.join(LOADER.trim_start_matches('/'));
+    let folder = root.join(LIBRARIES).display().to_string();
+    let options = ["--library-path", &folder, "--list", &program];
+    let list = process::run(&loader.display().to_string(), &options).await?;
+    // The list names this machine's loader: what the program asks for, not what was started.
+    Ok(named_in(&list).filter(|path| path.starts_with(root)).chain([loader]).collect())
+}
+
+fn named_in(list: &str) -> impl Iterator<Item = PathBuf> {
+    list.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from)
 }
 
 /// Same names, owners and times whoever builds: the digest depends on the contents alone.
@@ -166,6 +182,7 @@ mod tests {
         let image = Image {
             name: "localhost/test:e2e".to_owned(),
             files: vec![File::new(&file, "/program")],
+            root: None,
             entrypoint: vec!["/program".to_owned()],
             release: "test".to_owned(),
         };
@@ -180,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn dynamic_program_brings_its_loader() {
-        let libraries = libraries(Path::new("/bin/sh")).await.expect("ldd runs");
+        let libraries = libraries(Path::new("/bin/sh"), None).await.expect("ldd runs");
         assert!(libraries.iter().any(|path| path.to_string_lossy().contains("ld-linux")), "{libraries:?}");
     }
 }

@@ -20,6 +20,10 @@ pub const SIDECAR: &str = "localhost/blobstore-sidecar:e2e";
 pub const ENGINE: &str = "localhost/redis:e2e";
 /// The same engine under another tag: what a test rolls to.
 pub const ENGINE_NEXT: &str = "localhost/redis:e2e-next";
+/// Valkey of the series that `cluster/versions` names.
+pub const VALKEY: &str = "localhost/valkey:e2e";
+/// The image of every store that names none: another one runs the same tests on another engine.
+const ENGINE_CHOSEN: &str = "E2E_ENGINE_IMAGE";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What every cluster needs before its first pod: sandbox, names, engine.
@@ -30,7 +34,18 @@ pub fn base(paths: &Paths) -> Result<Vec<Image>> {
     ]
     .into_iter()
     .chain(engines())
+    .chain([valkey(paths)?])
     .collect())
+}
+
+/// The engine that a test runs on if it does not care.
+pub fn chosen_engine() -> String {
+    std::env::var(ENGINE_CHOSEN).unwrap_or_else(|_| ENGINE.to_owned())
+}
+
+/// Its server's program: what a test kills.
+pub fn program_of(image: &str) -> &'static str {
+    if image.contains("valkey") { "valkey-server" } else { "redis-server" }
 }
 
 /// The engine under both of its tags.
@@ -44,9 +59,31 @@ fn engine(name: &str, release: &str) -> Image {
     Image {
         name: name.to_owned(),
         files: programs.map(file).into(),
+        root: None,
         entrypoint: vec!["redis-server".to_owned()],
         release: release.to_owned(),
     }
+}
+
+fn valkey(paths: &Paths) -> Result<Image> {
+    let built = paths.component("valkey-server")?;
+    let root = built.with_file_name("root");
+    let file =
+        |from: &str, to: &str| File::new(root.join("usr/bin").join(from), &format!("/usr/local/bin/{to}"));
+    Ok(Image {
+        name: VALKEY.to_owned(),
+        // Its public images have the command line under the old name as well; the server's old name is left out
+        // here, so that whoever starts it knows its own.
+        files: vec![
+            file("valkey-server", "valkey-server"),
+            file("valkey-cli", "valkey-cli"),
+            file("valkey-cli", "redis-cli"),
+            file("valkey-check-aof", "valkey-check-aof"),
+        ],
+        root: Some(root),
+        entrypoint: vec!["valkey-server".to_owned()],
+        release: "e2e".to_owned(),
+    })
 }
 
 /// An image of one program under its own name.
@@ -55,6 +92,7 @@ fn program(name: &str, from: PathBuf) -> Image {
     Image {
         name: name.to_owned(),
         files: vec![File::new(from, &to)],
+        root: None,
         entrypoint: vec![to],
         release: "e2e".to_owned(),
     }

@@ -33,6 +33,7 @@ impl Paths {
             "helm" => ("helm", "HELM"),
             "coredns" => ("coredns", "COREDNS"),
             "pause" => ("pause", "PAUSE"),
+            "valkey-server" => ("valkey-server", "VALKEY"),
             _ => ("kube-node", "KUBERNETES"),
         };
         let path = self.cache.join(format!("{folder}-{}", version(variable)?)).join(name);

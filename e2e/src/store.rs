@@ -51,7 +51,7 @@ pub fn spec(shards: u32, replicas: u32) -> Value {
     json!({
         "shards": shards,
         "replicas": replicas,
-        "engine": { "image": images::ENGINE },
+        "engine": { "image": images::chosen_engine() },
         "resources": {
             "engine": { "requests": { "cpu": "50m" }, "limits": { "memory": "256Mi" } },
             "sidecar": { "requests": { "cpu": "50m" }, "limits": { "memory": "192Mi" } },

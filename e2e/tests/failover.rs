@@ -12,6 +12,7 @@ use blobstore_e2e::{
     error::{Error, Result},
     fault,
     http::Contents,
+    images,
     load::{Load, Plan, Report},
     namespace,
     payload::Payload,
@@ -106,7 +107,8 @@ async fn killed_primary_loses_nothing_acknowledged() {
         stage(&store, "pod-deleted", delete_primary(&store)).await?;
         let second = shard(&store).await?;
         assert!(second.epoch > first.epoch && second.primary != first.primary, "{first:?} {second:?}");
-        stage(&store, "engine-killed", kill_in_primary(&store, "engine", "redis-server")).await?;
+        let engine = images::program_of(&images::chosen_engine());
+        stage(&store, "engine-killed", kill_in_primary(&store, "engine", engine)).await?;
         stage(&store, "sidecar-killed", kill_in_primary(&store, "sidecar", SIDECAR)).await?;
         let last = shard(&store).await?;
         assert_eq!(last.losses, 0, "no data was lost: {last:?}");

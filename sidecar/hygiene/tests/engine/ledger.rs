@@ -5,6 +5,7 @@ use std::sync::Arc;
 use blobstore_sidecar_api::report::VerdictClass;
 use blobstore_sidecar_core::generation::Generation;
 use blobstore_sidecar_core::hygiene::book::Ledger;
+use blobstore_sidecar_core::hygiene::{info::Info, layout::layout};
 use blobstore_sidecar_core::key::{chunk, names};
 use blobstore_sidecar_core::ledger::{Family, LedgerSink};
 use blobstore_sidecar_core::partition::tag_of;
@@ -106,4 +107,18 @@ async fn an_engine_that_propagates_its_writes_is_calibrated_alike_and_propagates
     let written = engine.memory("aof_current_size").await;
     let base = engine.memory("aof_base_size").await;
     assert_eq!(written, base, "no probe is in the file");
+}
+
+/// The same tests run on other engines: which one it is must not rest on what a PATH happens to hold.
+#[tokio::test]
+async fn the_engine_is_the_one_that_was_asked_for_and_its_layout_is_known() {
+    let mut engine = Engine::start().await;
+    let text: String = engine.run(redis::cmd("INFO").arg("server")).await;
+    let info = Info::parse(&text);
+    let version = info.version().expect("a version");
+    println!("{version}");
+    if let Ok(wanted) = std::env::var("BLOBSTORE_ENGINE") {
+        assert_eq!(version.to_string(), wanted, "{text}");
+    }
+    assert!(layout(&version, true).is_some(), "no layout for {version}");
 }
