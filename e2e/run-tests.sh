@@ -116,7 +116,6 @@ e2e) end_to_end ;;
 engines) engines ;;
 soak)
     # The times that are promised; a normal run takes less of everybody's time.
-    export E2E_API_AWAY_SECONDS=${E2E_API_AWAY_SECONDS:-120}
     export E2E_S3_MINUTES=${E2E_S3_MINUTES:-10}
     export FUZZ_SECONDS=${FUZZ_SECONDS:-60}
     suite fuzz-build cargo build "${CARGO[@]}" --bin blobstore-sidecar-fuzz

@@ -1,11 +1,11 @@
 //! Conditions that turned, as events: what `kubectl describe` shows below the conditions, in order of time.
 
-use blobstore_operator_api::status::condition;
+use blobstore_operator_api::status::{condition, reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::action::Event;
 
-/// Condition, its status, whether that is a warning. A store that is not ready yet is no news.
+/// Condition, its status, whether that is a warning.
 const NEWS: &[(&str, &str, bool)] = &[
     (condition::RECONCILABLE, "False", true),
     (condition::DEGRADED, "True", true),
@@ -16,12 +16,13 @@ const NEWS: &[(&str, &str, bool)] = &[
 /// One event for each condition that has another status or another reason than before. Other words for the same
 /// reason are none: they may change with every look.
 pub(super) fn of(old: &[Condition], new: &[Condition]) -> Vec<Event> {
+    let was_ready = find(old, condition::READY).is_some_and(|was| was.status == "True");
     let turned = NEWS.iter().filter_map(|(type_, status, warning)| {
         let now = find(new, type_).filter(|now| now.status == *status)?;
-        let before = find(old, type_);
-        let same = before.is_some_and(|before| before.status == now.status && before.reason == now.reason);
-        let expected =
-            *type_ == condition::READY && *warning && before.is_none_or(|was| was.status != "True");
+        let same = find(old, type_).is_some_and(|was| was.status == now.status && was.reason == now.reason);
+        // A store that is being made has neither its primary nor its copies yet.
+        let expected = !was_ready
+            && (*type_ == condition::READY && *status == "False" || now.reason == reason::REPLICA_MISSING);
         (!same && !expected).then(|| Event {
             warning: *warning,
             reason: now.reason.clone().into(),

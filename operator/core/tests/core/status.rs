@@ -255,7 +255,9 @@ fn a_condition_that_turns_is_an_event_and_one_that_lasts_is_none() {
             told.events.iter().map(|event| format!("{} {}", event.warning, event.reason)).collect();
         (told.status, said)
     };
-    let (first, said) = look(&observed, &BlobStoreStatus::default(), 0);
+    let (new, said) = look(&Observed::default(), &BlobStoreStatus::default(), 0);
+    assert_eq!(said, [""; 0], "that a new store has no pods yet is no news");
+    let (first, said) = look(&observed, &new, 0);
     assert_eq!(said, ["false AllShardsServing"]);
     assert!(look(&observed, &first, 10).1.is_empty());
     observed.pods[1].unschedulable = Some("0/3 nodes are available".to_owned());
