@@ -29,12 +29,25 @@ const WRITES: u64 = 20;
 /// 50 MiB of replies that nobody reads: more than ten times what one client may hold here.
 const REPLIES: usize = 200;
 /// 120 MiB of small values that come and go at once: the pages stay.
-const BULK_KEYS: u64 = 30_000;
-const BULK_BYTES: u64 = 4_000;
+const BULK: Values = Values { keys: 30_000, bytes: 4_000 };
 /// Small values of which one in 32 stays, spread over all slabs: 3 % of the data holds 100 % of the pages.
-const HOLED_KEYS: u64 = 250_000;
+const HOLED: Values = Values { keys: 250_000, bytes: 120 };
 /// A tag of the partition table; any will do where one shard owns all slots.
 const TAG: &str = "{cv}";
+
+#[derive(Debug, Clone, Copy)]
+struct Values {
+    keys: u64,
+    bytes: u64,
+}
+
+impl Values {
+    /// So many in one script: 8 MB keep the engine's loop short, on a machine with too much to do as well. Who does not
+    /// answer for two seconds is taken for dead, and the primary would be another pod.
+    fn step(self) -> u64 {
+        (8_000_000 / self.bytes).clamp(1, 10_000)
+    }
+}
 
 /// Times of seconds and sizes that fit into the smallest engine; restarts may follow one another.
 fn spec() -> Value {
@@ -122,9 +135,9 @@ async fn pages_that_a_bulk_delete_left_are_purged() {
         let primary = store.primary(0).await?;
         // Without its background thread the allocator keeps freed pages for as long as nobody allocates.
         store.engine(&primary, &["CONFIG", "SET", "jemalloc-bg-thread", "no"]).await?;
-        fill(&store, &primary, BULK_KEYS, BULK_BYTES).await?;
+        fill(&store, &primary, BULK).await?;
         let start = Instant::now();
-        thin(&store, &primary, BULK_KEYS, 0).await?;
+        thin(&store, &primary, BULK, 0).await?;
         let before = orphans::memory(&store, &primary, "used_memory_rss").await?;
         // The replica deleted as much and may be purged first.
         let fault = Fault { class: "RetainedPages", pod: &primary };
@@ -145,9 +158,9 @@ async fn fragmented_engines_are_restarted_one_after_the_other_under_load() {
         let plan = Plan { writers: 2, sizes: vec![65_536, 262_080], keys_per_writer: 8, ..Plan::default() };
         let load = Load::of(&store, plan).await?;
         load.wait_writes(WRITES, READY_LIMIT).await?;
-        fill(&store, &primary, HOLED_KEYS, 120).await?;
+        fill(&store, &primary, HOLED).await?;
         let start = Instant::now();
-        thin(&store, &primary, HOLED_KEYS, 32).await?;
+        thin(&store, &primary, HOLED, 32).await?;
         named(&store, Fault { class: "Fragmented", pod: &primary }, start).await?;
         let [replica, handed_over] = wait_restarts(&store).await?;
         assert_eq!(handed_over.pod, primary, "the old primary was restarted once it was one no more");
@@ -185,10 +198,10 @@ fn time(text: &str) -> Result<jiff::Timestamp> {
 }
 
 /// Values made inside the engine: no payload passes a command line.
-async fn fill(store: &Store, pod: &str, keys: u64, bytes: u64) -> Result<()> {
+async fn fill(store: &Store, pod: &str, values: Values) -> Result<()> {
     let script = "for i = 1, tonumber(ARGV[1]) do \
                   redis.call('SET', ARGV[3] .. i, string.rep('x', tonumber(ARGV[2]))) end return 'OK'";
-    in_steps(store, pod, script, keys, &bytes.to_string()).await?;
+    in_steps(store, pod, script, values, values.bytes).await?;
     let first = format!("bulk:{TAG}:0:1");
     wait::until("the values are there", READY_LIMIT, || async {
         let found = store.engine(pod, &["EXISTS", &first]).await?;
@@ -198,20 +211,19 @@ async fn fill(store: &Store, pod: &str, keys: u64, bytes: u64) -> Result<()> {
 }
 
 /// Deletes all of them but one in `keep`; 0 keeps none.
-async fn thin(store: &Store, pod: &str, keys: u64, keep: u64) -> Result<()> {
+async fn thin(store: &Store, pod: &str, values: Values, keep: u64) -> Result<()> {
     let script = "local keep = tonumber(ARGV[2]) for i = 1, tonumber(ARGV[1]) do \
                   if keep == 0 or i % keep > 0 then redis.call('DEL', ARGV[3] .. i) end end return 'OK'";
-    in_steps(store, pod, script, keys, &keep.to_string()).await
+    in_steps(store, pod, script, values, keep).await
 }
 
-/// A script of 10,000 keys at a time keeps the engine's loop short: nobody may take it for dead.
-async fn in_steps(store: &Store, pod: &str, script: &str, keys: u64, argument: &str) -> Result<()> {
-    const STEP: u64 = 10_000;
-    for step in 0..keys.div_ceil(STEP) {
+async fn in_steps(store: &Store, pod: &str, script: &str, values: Values, argument: u64) -> Result<()> {
+    let (size, argument) = (values.step(), argument.to_string());
+    for step in 0..values.keys.div_ceil(size) {
         let prefix = format!("bulk:{TAG}:{step}:");
-        let count = STEP.min(keys - step * STEP).to_string();
+        let count = size.min(values.keys - step * size).to_string();
         let key = format!("{prefix}1");
-        store.engine(pod, &["EVAL", script, "1", &key, &count, argument, &prefix]).await?;
+        store.engine(pod, &["EVAL", script, "1", &key, &count, &argument, &prefix]).await?;
     }
     Ok(())
 }

@@ -104,7 +104,10 @@ fn ready(store: &ValidStore, observed: &Observed, status: &BlobStoreStatus) -> S
         None if slots >= SLOTS => Statement::yes(
             condition::READY,
             reason::ALL_SHARDS_SERVING,
-            format!("{} shards serve", store.shards),
+            match store.shards {
+                1 => "the one shard serves".to_owned(),
+                shards => format!("all {shards} shards serve"),
+            },
         ),
         None => Statement::no(
             condition::READY,

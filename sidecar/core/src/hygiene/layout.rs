@@ -1,6 +1,6 @@
-//! The structures that an engine version puts around a key. Only Redis 7.0.15 was measured; the others follow what is
-//! known of their sources. What is not exactly so in a build shows in the calibration probe, and one that differs too
-//! much is not calibrated.
+//! The structures that an engine version puts around a key. Redis 7.0 and Valkey 8.1 were measured; the others follow
+//! what is known of their sources. What is not exactly so in a build shows in the calibration probe, and one that differs
+//! too much is not calibrated. Redis 8.0 is left out: with the layout of 7.4 its probes miss by 16 bytes a key.
 
 /// Where the bytes of a key's name live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub fn layout(version: &EngineVersion, cluster: bool) -> Option<Layout> {
     };
     match (version.valkey, version.major, version.minor) {
         (false, 7, 0..=3) | (true, 7, 2) => Some(linked),
-        (false, 7, 4) | (false, 8, 0) => Some(dict),
+        (false, 7, 4) => Some(dict),
         (true, 8, 0) => Some(in_entry),
         (true, 8, 1) => Some(hashtable(64)),
         (true, 9, 0) => Some(hashtable(128)),
@@ -120,8 +120,7 @@ mod tests {
 
     #[test]
     fn versions_we_have_read_have_a_layout() {
-        let known =
-            [("7.0.15", None), ("7.2.4", None), ("7.4.1", None), ("8.0.2", None), ("7.2.4", Some("7.2.8"))];
+        let known = [("7.0.15", None), ("7.2.4", None), ("7.4.1", None), ("7.2.4", Some("7.2.8"))];
         let newer = [("7.2.4", Some("8.0.1")), ("7.2.4", Some("8.1.0")), ("7.2.4", Some("9.0.0"))];
         for (redis, valkey) in known.into_iter().chain(newer) {
             let version = EngineVersion::parse(redis, valkey).expect("a version");
