@@ -8,7 +8,6 @@ use blobstore_sidecar_api::action::ActionRequest;
 use blobstore_sidecar_runtime::memory;
 use blobstore_sidecar_runtime::metrics::registry;
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
@@ -24,7 +23,7 @@ use crate::error::{ApiError, Notation};
 use crate::io::Busy;
 use crate::metrics::HEAP_HANDED_OUT;
 use crate::route::parameters;
-use crate::server::Service;
+use crate::server::{Answer, Service, later};
 use crate::shell::Shell;
 use crate::telemetry::LogFilter;
 
@@ -46,8 +45,8 @@ pub struct AdminPort {
 }
 
 impl Service for AdminPort {
-    fn answer(self: Arc<Self>, request: Request<Incoming>, busy: Busy) -> BoxFuture<'static, Response<Body>> {
-        Box::pin(async move {
+    fn answer(self: Arc<Self>, request: Request<Incoming>, busy: Busy) -> Answer {
+        later(async move {
             let _busy = busy.enter();
             let head = request.method() == Method::HEAD;
             match self.handle(request).await {

@@ -1,5 +1,5 @@
-//! The socket under hyper, with the two timeouts that hyper does not have: a request's header must arrive in
-//! time once it began (an idle keep-alive connection may wait longer), and a reader that takes nothing is cut.
+//! The socket under hyper, with its timeouts: a request's header must arrive in time once it began (an idle keep-alive
+//! connection may wait longer), and a reader that takes nothing is cut.
 
 use std::future::Future as _;
 use std::io;
@@ -14,6 +14,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::metrics::{REJECTED, reason};
 use crate::tls::Wire;
+
+/// An idle keep-alive connection is closed after this: longer than the pools of common clients keep one.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
 
 /// Shared by a connection's socket and its requests.
 #[derive(Clone, Debug, Default)]
@@ -99,6 +102,10 @@ pub struct GuardedStream {
     header_since: Option<(Instant, u64)>,
     header: Deadline,
     stalled: Deadline,
+    /// Since when nothing came and nothing is answered.
+    idle_since: Option<Instant>,
+    /// Set when a connection is first idle, and put off when it fires: no timer is set anew for every request.
+    idle: Option<Pin<Box<Sleep>>>,
 }
 
 impl GuardedStream {
@@ -110,7 +117,25 @@ impl GuardedStream {
             header_since: None,
             header: Deadline::default(),
             stalled: Deadline::default(),
+            idle_since: None,
+            idle: None,
         }
+    }
+
+    /// Fails when a connection without a request has been idle for too long; `cx` is woken at the deadline or before.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.busy.is() || self.header_since.is_some() {
+            return Ok(());
+        }
+        let until = *self.idle_since.get_or_insert_with(Instant::now) + KEEP_ALIVE_IDLE;
+        let sleep = self.idle.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        while sleep.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= until {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "no request came for too long"));
+            }
+            sleep.as_mut().reset(until);
+        }
+        Ok(())
     }
 
     /// Fails when the header that is arriving takes too long; `cx` is woken at the deadline.
@@ -147,7 +172,12 @@ impl AsyncRead for GuardedStream {
         this.poll_header(cx)?;
         let before = buf.filled().len();
         let poll = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if poll.is_ready() && buf.filled().len() > before && this.header_since.is_none() && !this.busy.is() {
+        if poll.is_pending() {
+            this.poll_idle(cx)?;
+            return poll;
+        }
+        this.idle_since = None;
+        if buf.filled().len() > before && this.header_since.is_none() && !this.busy.is() {
             this.header_since = Some((Instant::now(), this.busy.requests()));
         }
         poll

@@ -1,5 +1,4 @@
-//! The plain lane: one request from its header to its answer. Authenticates, finds the owner, serves or forwards,
-//! and turns whatever goes wrong, panics included, into one refusal.
+//! The plain lane: authenticates a request, finds the owner of what it is about, serves it or forwards it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,25 +7,23 @@ use std::time::Duration;
 use blobstore_sidecar_runtime::authority::Owner;
 use blobstore_sidecar_store::{ErrorKind, StoreError};
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use http::header::{ACCEPT, HeaderName, HeaderValue};
+use http::header::HeaderName;
 use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 
 use crate::body::{Body, RequestBody};
-use crate::error::{ApiError, Notation};
-use crate::finish::Finish;
+use crate::error::ApiError;
 use crate::forward::{self, Tried, misdirected};
 use crate::io::Busy;
-use crate::metrics::PANICS;
 use crate::peer::Slot;
 use crate::route::{self, Operation};
 use crate::s3::cors::Crossing;
 use crate::s3::{self, S3};
-use crate::server::Service;
+use crate::server::{Answer, Service, later};
 use crate::shell::Shell;
 
 mod asks;
+mod begun;
 mod bucket;
 mod bulk;
 mod copy;
@@ -41,6 +38,8 @@ mod uploads;
 mod versions;
 
 pub use asks::{answer_here, ask, part_mark};
+pub use begun::answer;
+pub(crate) use begun::caught;
 pub use bulk::BULKS_CONCURRENT_MAX;
 pub use copy::{COPIES_CONCURRENT_MAX, Copied, CopyAsk, HEADER_COPY_FROM, HEADER_RENAME_FROM, copy};
 pub use headers::{
@@ -89,20 +88,23 @@ impl ClientPort {
 }
 
 impl Service for ClientPort {
-    fn answer(self: Arc<Self>, request: Request<Incoming>, busy: Busy) -> BoxFuture<'static, Response<Body>> {
+    fn answer(self: Arc<Self>, request: Request<Incoming>, busy: Busy) -> Answer {
         let (head, body) = request.into_parts();
         let (is_s3, crossing) = (s3::wants(&head), Crossing::of(&head));
         let request = Request::from_parts(head, body);
-        Box::pin(async move {
-            let mut response = match is_s3 {
-                true => self.s3.answer(&self.shell, request, busy).await,
-                false => answer(Arc::clone(&self.shell), Side::Client, request, busy).await,
-            };
-            if let Some(crossing) = crossing {
-                crossing.decorate(&self.shell, response.headers_mut()).await;
-            }
-            response
-        })
+        match (is_s3, crossing) {
+            (false, None) => answer(&self.shell, Side::Client, request, busy),
+            (is_s3, crossing) => later(async move {
+                let mut response = match is_s3 {
+                    true => self.s3.answer(&self.shell, request, busy).await,
+                    false => answer(&self.shell, Side::Client, request, busy).await,
+                };
+                if let Some(crossing) = crossing {
+                    Box::pin(crossing.decorate(&self.shell, response.headers_mut())).await;
+                }
+                response
+            }),
+        }
     }
 }
 
@@ -115,36 +117,14 @@ pub async fn inside(
 ) -> Result<Response<Body>, ApiError> {
     let operation = operation(Side::Inside, head)?;
     let exchange = Exchange { shell, side: Side::Inside, head, request_id };
-    let response = exchange.handle(operation, body).await?;
+    if let Some(response) = exchange.at_once(&operation) {
+        return Ok(response);
+    }
+    let response = Box::pin(exchange.handle(operation, body)).await?;
     if !response.status().is_success() {
         return Err(ApiError::of(response).await);
     }
     Ok(response)
-}
-
-/// Answers one data request.
-pub async fn answer(shell: Arc<Shell>, side: Side, request: Request<Incoming>, busy: Busy) -> Response<Body> {
-    let guard = busy.enter();
-    let (head, incoming) = request.into_parts();
-    let body = RequestBody::new(incoming, busy, shell.body_idle());
-    let request_id = request_id(&head, side);
-    let (notation, bodyless) = (notation(&head), head.method == Method::HEAD);
-    let operation = operation(side, &head);
-    let label = operation.as_ref().map_or("invalid", Operation::label);
-    let mut finish = Finish::begin(label, request_id.clone(), guard);
-    let work = async {
-        let exchange = Exchange { shell: &shell, side, head: &head, request_id: &request_id };
-        exchange.handle(operation?, body).await
-    };
-    let mut response = match Box::pin(caught(work)).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(notation, &request_id, bodyless),
-    };
-    if let Ok(value) = HeaderValue::from_str(&request_id) {
-        response.headers_mut().insert(HEADER_REQUEST_ID, value);
-    }
-    finish.answered(response.status().as_u16());
-    response.map(|body| body.finish_with(finish))
 }
 
 fn operation(side: Side, head: &request::Parts) -> Result<Operation, ApiError> {
@@ -160,33 +140,6 @@ fn operation(side: Side, head: &request::Parts) -> Result<Operation, ApiError> {
     }
 }
 
-/// A panic ends this request with 500, and nothing else.
-pub(crate) async fn caught(
-    work: impl Future<Output = Result<Response<Body>, ApiError>>,
-) -> Result<Response<Body>, ApiError> {
-    match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            PANICS.inc();
-            Err(ApiError::internal("the server failed on this request: the log has the cause under its id"))
-        }
-    }
-}
-
-fn request_id(head: &request::Parts, side: Side) -> String {
-    let given = head.headers.get(HEADER_REQUEST_ID).and_then(|value| value.to_str().ok());
-    match (side, given) {
-        (Side::Peer, Some(given)) => given.to_owned(),
-        _ => format!("{:016x}", rand::random::<u64>()),
-    }
-}
-
-fn notation(head: &request::Parts) -> Notation {
-    let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let xml = accept.contains("application/xml") || accept.contains("text/xml");
-    if route::is_signed(&head.headers, &head.uri) || xml { Notation::Xml } else { Notation::Json }
-}
-
 /// One request on its way.
 struct Exchange<'a> {
     shell: &'a Arc<Shell>,
@@ -196,34 +149,53 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
+    /// The answer, if it takes nothing that is not in memory here. `None` is no answer: handle it in full.
+    fn at_once(&self, operation: &Operation) -> Option<Response<Body>> {
+        let Operation::Get { bucket, name } = operation else { return None };
+        self.shell.store.bucket_at_hand(bucket, |_| ())?;
+        let found = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let allowed = self.authorise(operation).now_or_never()?;
+            matches!(allowed, Ok(Allowed::Known)).then(|| object::get_at_once(self, bucket, name)).flatten()
+        }));
+        // Whatever panicked does so again on the way that reports it.
+        found.ok().flatten()
+    }
+
     async fn handle(&self, operation: Operation, body: RequestBody) -> Result<Response<Body>, ApiError> {
         let allowed = self.authorise(&operation).await?;
         let outcome = self.handle_allowed(operation, body).await;
         match outcome {
-            Err(error) if allowed == Allowed::Public => Err(self.hidden(error).await),
+            Err(error) if allowed == Allowed::Public => Err(Box::pin(self.hidden(error)).await),
             Ok(response) if allowed == Allowed::Public && response.status() == StatusCode::NOT_FOUND => {
-                Err(self.hidden(ApiError::of(response).await).await)
+                Err(Box::pin(async { self.hidden(ApiError::of(response).await).await }).await)
             }
             outcome => outcome,
         }
     }
 
+    /// Each operation in a box of its own: one task state for all would have the size of the largest.
     async fn handle_allowed(
         &self,
         operation: Operation,
         body: RequestBody,
     ) -> Result<Response<Body>, ApiError> {
         let slot = match &operation {
-            Operation::ListBuckets => return listing::buckets(self).await,
-            Operation::List { bucket, query } => return listing::objects(self, bucket, query).await,
+            Operation::ListBuckets => return Box::pin(listing::buckets(self)).await,
+            Operation::List { bucket, query } => {
+                return Box::pin(listing::objects(self, bucket, query)).await;
+            }
             Operation::HeadBucket { bucket } => {
-                return bucket::head(self, bucket).await.map_err(|e| self.fail(e));
+                return Box::pin(bucket::head(self, bucket)).await.map_err(|e| self.fail(e));
             }
             Operation::Copy { from, to, rename } => {
-                return copy::put(self, (&from.0, &from.1), (&to.0, &to.1), *rename).await;
+                return Box::pin(copy::put(self, (&from.0, &from.1), (&to.0, &to.1), *rename)).await;
             }
-            Operation::Describe { bucket, name } => return copy::patch(self, (bucket, name)).await,
-            Operation::Bulk { bucket, bulk } => return bulk::answer(self, bucket, bulk.clone(), body).await,
+            Operation::Describe { bucket, name } => {
+                return Box::pin(copy::patch(self, (bucket, name))).await;
+            }
+            Operation::Bulk { bucket, bulk } => {
+                return Box::pin(bulk::answer(self, bucket, bulk.clone(), body)).await;
+            }
             Operation::CreateBucket { bucket } | Operation::DeleteBucket { bucket } => {
                 self.shell.store.home_slot_of(bucket)
             }
@@ -265,7 +237,7 @@ impl Exchange<'_> {
                     if let Some(answer) = redirect::to_owner(self, &address).await {
                         return Ok(answer);
                     }
-                    match self.forward(&address, &body, length).await {
+                    match Box::pin(self.forward(&address, &body, length)).await {
                         Tried::Answered(response) => return Ok(response),
                         Tried::Lost(error) => return Err(error),
                         Tried::Moved(owner) => hint = owner,
@@ -297,15 +269,15 @@ impl Exchange<'_> {
             return Err(Served::Failed(ApiError::unavailable("the upload was interrupted: repeat it")));
         };
         let outcome = match operation {
-            Operation::Put { bucket, name } => object::put(self, bucket, name, &mut body).await,
+            Operation::Put { bucket, name } => Box::pin(object::put(self, bucket, name, &mut body)).await,
             Operation::PutPart { bucket, name, upload, number } => {
-                uploads::put_part(self, (bucket, name), (*upload, *number), &mut body).await
+                Box::pin(uploads::put_part(self, (bucket, name), (*upload, *number), &mut body)).await
             }
-            Operation::Get { bucket, name } => object::get(self, bucket, name).await,
-            Operation::Head { bucket, name } => object::head(self, bucket, name).await,
-            Operation::Delete { bucket, name } => object::delete(self, bucket, name).await,
-            Operation::CreateBucket { bucket } => bucket::create(self, bucket).await,
-            Operation::DeleteBucket { bucket } => bucket::delete(self, bucket).await,
+            Operation::Get { bucket, name } => Box::pin(object::get(self, bucket, name)).await,
+            Operation::Head { bucket, name } => Box::pin(object::head(self, bucket, name)).await,
+            Operation::Delete { bucket, name } => Box::pin(object::delete(self, bucket, name)).await,
+            Operation::CreateBucket { bucket } => Box::pin(bucket::create(self, bucket)).await,
+            Operation::DeleteBucket { bucket } => Box::pin(bucket::delete(self, bucket)).await,
             Operation::ListBuckets
             | Operation::List { .. }
             | Operation::HeadBucket { .. }
@@ -365,23 +337,5 @@ impl From<ApiError> for Refused {
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// R002-17: a panic in one request is a 500 and a metric; the caller goes on.
-    #[tokio::test]
-    async fn a_panic_becomes_a_500_and_a_metric() {
-        let before = PANICS.get();
-        let work = async {
-            if PANICS.get() < u64::MAX { panic!("on purpose") } else { Ok(Response::new(Body::empty())) }
-        };
-        let error = caught(work).await.expect_err("a panic is no answer");
-        assert_eq!((error.status, PANICS.get()), (StatusCode::INTERNAL_SERVER_ERROR, before + 1));
-        let fine = caught(async { Ok(Response::new(Body::empty())) }).await;
-        assert!(fine.is_ok());
     }
 }

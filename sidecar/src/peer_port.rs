@@ -8,7 +8,6 @@ use blobstore_sidecar_core::key::BucketName;
 use blobstore_sidecar_shard::PeerRequest;
 use blobstore_sidecar_shard::peer::{IDENTITY_PATH, SHARD_PATH};
 use blobstore_sidecar_store::{ErrorKind, StoreError};
-use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -20,7 +19,7 @@ use crate::error::{ApiError, Notation};
 use crate::io::Busy;
 use crate::lane::{self, Side};
 use crate::route::parameters;
-use crate::server::Service;
+use crate::server::{Answer, Service, later};
 use crate::shell::Shell;
 use crate::wire;
 
@@ -33,11 +32,11 @@ pub struct PeerPort {
 }
 
 impl Service for PeerPort {
-    fn answer(self: Arc<Self>, request: Request<Incoming>, busy: Busy) -> BoxFuture<'static, Response<Body>> {
-        Box::pin(async move {
+    fn answer(self: Arc<Self>, request: Request<Incoming>, busy: Busy) -> Answer {
+        later(async move {
             let known = bearer_is(request.headers(), &self.token);
             if known && request.headers().contains_key(HEADER_FORWARDED) {
-                return Box::pin(lane::answer(Arc::clone(&self.shell), Side::Peer, request, busy)).await;
+                return lane::answer(&self.shell, Side::Peer, request, busy).await;
             }
             let _busy = busy.enter();
             let answer = if known || request.uri().path() == IDENTITY_PATH {

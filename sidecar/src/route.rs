@@ -304,8 +304,8 @@ pub(crate) fn name_error(error: NameError) -> ApiError {
     ApiError::bad_request(code, error.to_string())
 }
 
-fn decode(text: &str) -> Result<String, ApiError> {
-    percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| {
+fn decode(text: &str) -> Result<Cow<'_, str>, ApiError> {
+    percent_decode_str(text).decode_utf8().map_err(|_| {
         ApiError::bad_request(
             "InvalidURI",
             "the path is not UTF-8 after percent-decoding: encode the key as UTF-8",

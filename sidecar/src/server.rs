@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use blobstore_sidecar_runtime::tasks;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, Ready};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -30,8 +30,6 @@ const BUFFER_BYTES_MAX: usize = 128 << 10;
 const SEND_BUFFER_BYTES: usize = 512 << 10;
 /// Connections waiting for accept; the kernel caps it at somaxconn.
 const BACKLOG: u32 = 4_096;
-/// An idle keep-alive connection is closed after this: longer than the pools of common clients keep one.
-const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
 /// After a refusal: how long, and how much, of a body is read to nowhere before the socket closes. A close with
 /// unread data resets the connection, and the reset can overtake the answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -48,8 +46,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers one request; shared by every connection of a port.
 pub trait Service: Send + Sync + 'static {
-    /// Boxed: the connection must stay movable, to be taken apart for the lingering close.
-    fn answer(self: Arc<Self>, request: Request<Incoming>, busy: Busy) -> BoxFuture<'static, Response<Body>>;
+    fn answer(self: Arc<Self>, request: Request<Incoming>, busy: Busy) -> Answer;
+}
+
+/// At once, when all of it is in memory: such a request needs no task state of its own. Else boxed: the connection must
+/// stay movable, to be taken apart for the lingering close.
+pub type Answer = Either<Ready<Response<Body>>, BoxFuture<'static, Response<Body>>>;
+
+/// An answer that has to be waited for.
+pub fn later(answer: impl Future<Output = Response<Body>> + Send + 'static) -> Answer {
+    Either::Right(Box::pin(answer))
 }
 
 /// One port.
@@ -170,12 +176,11 @@ async fn connection<S: Service>(
     });
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
         .half_close(true)
         .keep_alive(true)
         .writev(true)
         .max_buf_size(BUFFER_BYTES_MAX)
-        .header_read_timeout(KEEP_ALIVE_IDLE);
+        .header_read_timeout(None);
     let mut connection = builder.serve_connection(io, answer);
     let ended = tokio::select! {
         ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(ended),
@@ -235,8 +240,8 @@ mod tests {
     struct Never;
 
     impl Service for Never {
-        fn answer(self: Arc<Self>, _: Request<Incoming>, _: Busy) -> BoxFuture<'static, Response<Body>> {
-            futures::future::pending().boxed()
+        fn answer(self: Arc<Self>, _: Request<Incoming>, _: Busy) -> Answer {
+            later(futures::future::pending())
         }
     }
 

@@ -1,7 +1,7 @@
 //! Names from outside, parsed once, and the engine's keys made from them. Every key of an object carries the hash
 //! tag of its partition, so that all of them share a slot and one script may touch them together.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{generation::Generation, partition::PartitionTag};
 
@@ -25,12 +25,12 @@ pub enum NameError {
     Bucket,
 }
 
-/// A bucket's name that is safe inside keys, URLs and metrics.
+/// A bucket's name that is safe inside keys, URLs and metrics. Shared: every request hands it around.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BucketName(String);
+pub struct BucketName(Arc<str>);
 
 impl BucketName {
-    pub fn parse(name: impl Into<String>) -> Result<Self, NameError> {
+    pub fn parse(name: impl Into<Arc<str>>) -> Result<Self, NameError> {
         let name = name.into();
         let plain = |byte: &u8| byte.is_ascii_alphanumeric();
         let inner = |byte: &u8| plain(byte) || matches!(byte, b'.' | b'-' | b'_');
@@ -45,6 +45,10 @@ impl BucketName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl fmt::Display for BucketName {
@@ -55,10 +59,10 @@ impl fmt::Display for BucketName {
 
 /// An object's name: any UTF-8 without NUL, 1 to 1024 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName(String);
+pub struct ObjectName(Arc<str>);
 
 impl ObjectName {
-    pub fn parse(name: impl Into<String>) -> Result<Self, NameError> {
+    pub fn parse(name: impl Into<Arc<str>>) -> Result<Self, NameError> {
         let name = name.into();
         if name.is_empty() {
             return Err(NameError::Empty);

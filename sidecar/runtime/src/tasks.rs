@@ -3,9 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::LazyLock;
+use std::task::{Context, Poll, ready};
 
+use futures::future::BoxFuture;
 use prometheus::IntCounterVec;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::metrics::counter_vec;
@@ -49,6 +53,51 @@ where
     })
 }
 
+/// Work that is seen through: who waits for it polls it, and if nobody waits any more it goes on as a task. Cheaper
+/// than a task from the start, which another thread would take over.
+#[must_use = "it runs when it is waited for"]
+pub struct SeenThrough<T: Send + 'static> {
+    name: &'static str,
+    work: Option<BoxFuture<'static, T>>,
+}
+
+impl<T: Send + 'static> std::fmt::Debug for SeenThrough<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SeenThrough").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Makes sure that `work` ends, whoever stops waiting for it; then as a task called `name`.
+pub fn seen_through<T: Send + 'static>(
+    name: &'static str,
+    work: impl Future<Output = T> + Send + 'static,
+) -> SeenThrough<T> {
+    SeenThrough { name, work: Some(Box::pin(work)) }
+}
+
+impl<T: Send + 'static> Future for SeenThrough<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let done = ready!(work.as_mut().poll(cx));
+        self.work = None;
+        Poll::Ready(done)
+    }
+}
+
+impl<T: Send + 'static> Drop for SeenThrough<T> {
+    fn drop(&mut self) {
+        // What has panicked cannot go on, and without a runtime the program ends.
+        if std::thread::panicking() || Handle::try_current().is_err() {
+            return;
+        }
+        if let Some(work) = self.work.take() {
+            spawn(self.name, work);
+        }
+    }
+}
+
 /// Tasks alive now, by name: started less ended.
 pub fn alive() -> Vec<(&'static str, u64)> {
     let names: Vec<&'static str> =
@@ -57,4 +106,33 @@ pub fn alive() -> Vec<(&'static str, u64)> {
         STARTED.with_label_values(&[*name]).get().saturating_sub(ENDED.with_label_values(&[*name]).get())
     };
     names.iter().map(|name| (*name, alive(name))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_goes_on_when_nobody_waits_any_more() {
+        let (go, gone) = oneshot::channel::<()>();
+        let (tell, told) = oneshot::channel();
+        let mut work = seen_through("seen", async move {
+            let _ = gone.await;
+            let _ = tell.send(7);
+        });
+        assert_eq!((&mut work).now_or_never(), None);
+        drop(work);
+        assert!(alive().contains(&("seen", 1)));
+        go.send(()).expect("it still waits");
+        assert_eq!(told.await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn work_that_was_waited_for_is_no_task() {
+        assert_eq!(seen_through("waited", async { 5 }).await, 5);
+        assert!(alive().iter().all(|(name, _)| *name != "waited"));
+    }
 }

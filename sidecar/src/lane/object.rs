@@ -2,7 +2,7 @@
 
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use blobstore_sidecar_core::precondition::http_date;
-use blobstore_sidecar_store::{DeleteRequest, GetOutcome, GetRequest, HeadRequest, PutRequest};
+use blobstore_sidecar_store::{DeleteRequest, GetOutcome, GetRequest, HeadRequest, PutRequest, Version};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue, LAST_MODIFIED};
 use http::{HeaderMap, Response, StatusCode};
 
@@ -53,23 +53,48 @@ pub(super) async fn get(
     name: &ObjectName,
 ) -> Result<Response<Body>, Refused> {
     let given = &exchange.head.headers;
+    let found = read(exchange, asked(given, bucket, name)?).await?;
+    let told = versions::described(exchange.shell, bucket, &found.meta).await;
+    Ok(found_as_asked(found, told))
+}
+
+/// What is asked for, if all of it is in memory.
+pub(super) fn get_at_once(
+    exchange: &Exchange<'_>,
+    bucket: &BucketName,
+    name: &ObjectName,
+) -> Option<Response<Body>> {
+    let shell = exchange.shell;
+    if exchange.head.uri.query().is_some_and(|query| !query.is_empty()) || shell.origins.covers(bucket, name)
+    {
+        return None;
+    }
+    let keeps = shell.store.keeps_versions_at_hand(bucket)?;
+    let found = shell.store.get_at_once(&asked(&exchange.head.headers, bucket, name).ok()?)?;
+    let told = versions::described_where(keeps, &found.meta);
+    Some(found_as_asked(found, told))
+}
+
+fn asked(given: &HeaderMap, bucket: &BucketName, name: &ObjectName) -> Result<GetRequest, ApiError> {
     let (range, if_range) = headers::range(given);
     let conditions = headers::conditions(given)?;
-    let request = GetRequest { bucket: bucket.clone(), name: name.clone(), conditions, range, if_range };
-    let found = read(exchange, request).await?;
-    let shell = exchange.shell;
+    Ok(GetRequest { bucket: bucket.clone(), name: name.clone(), conditions, range, if_range })
+}
+
+fn found_as_asked(found: GetOutcome, version: Option<Version>) -> Response<Body> {
     let length = found.range.end.saturating_sub(found.range.start);
-    let mut response = Response::new(Body::stream(length, found.body));
+    let body = found.body.into_whole().map_or_else(|body| Body::stream(length, body), Body::full);
+    let mut response = Response::new(body);
     let out = response.headers_mut();
     headers::describe(out, &found.meta);
-    versions::describe(out, shell, bucket, &found.meta).await;
+    versions::tell(out, version);
     out.insert(CONTENT_LENGTH, HeaderValue::from(length));
     if found.partial {
         let last = found.range.end.saturating_sub(1);
         set(out, CONTENT_RANGE, &format!("bytes {}-{last}/{}", found.range.start, found.meta.size));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
-    Ok(response)
+    response
 }
 
 pub(super) async fn head(
@@ -89,7 +114,7 @@ pub(super) async fn head(
     let mut response = Response::new(Body::empty());
     let out = response.headers_mut();
     headers::describe(out, &meta);
-    versions::describe(out, shell, bucket, &meta).await;
+    versions::tell(out, versions::described(shell, bucket, &meta).await);
     out.insert(CONTENT_LENGTH, HeaderValue::from(meta.size));
     Ok(response)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use blobstore_sidecar_s3::actions;
 use blobstore_sidecar_s3::policy::{Deed, Policy, Verdict};
-use blobstore_sidecar_store::{ErrorKind, StoreError};
+use blobstore_sidecar_store::{BucketInfo, ErrorKind, StoreError};
 use http::StatusCode;
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 
@@ -26,18 +26,27 @@ pub async fn verdict(
     key: &str,
 ) -> Result<Verdict, StoreError> {
     let Ok(name) = BucketName::parse(bucket) else { return Ok(Verdict::Silent) };
-    let info = match shell.store.bucket_last_known(&name).await {
-        Ok(info) => info,
-        Err(error) if error.kind == ErrorKind::NoSuchBucket => return Ok(Verdict::Silent),
-        Err(error) => return Err(error),
-    };
-    let Some(text) = info.document(s3::POLICY) else { return Ok(Verdict::Silent) };
+    let said = |info: &BucketInfo| verdict_of(info, actions, key);
+    if let Some(verdict) = shell.store.bucket_at_hand(&name, said) {
+        return Ok(verdict);
+    }
+    // Boxed: what is known here does without it.
+    match Box::pin(shell.store.bucket_last_known(&name)).await {
+        Ok(info) => Ok(said(&info)),
+        Err(error) if error.kind == ErrorKind::NoSuchBucket => Ok(Verdict::Silent),
+        Err(error) => Err(error),
+    }
+}
+
+fn verdict_of(info: &BucketInfo, actions: &[impl AsRef<str>], key: &str) -> Verdict {
+    let bucket = info.name.as_str();
+    let Some(text) = info.document(s3::POLICY) else { return Verdict::Silent };
     let Ok(policy) = Policy::parse(text, bucket) else {
         tracing::warn!(bucket, "the bucket's policy cannot be read: nobody may use it until it is replaced");
-        return Ok(Verdict::Deny);
+        return Verdict::Deny;
     };
     let verdicts = actions.iter().map(|action| policy.verdict(Deed { action: action.as_ref(), bucket, key }));
-    Ok(all(verdicts, s3::is_restricted(&info)))
+    all(verdicts, s3::is_restricted(info))
 }
 
 /// One denial denies, and all have to be allowed. `restricted`: nothing is opened to everybody.

@@ -38,11 +38,22 @@ pub(super) fn asked(uri: &Uri) -> Result<Option<Version>, ApiError> {
     version.map(Some).ok_or_else(|| ApiError::bad_request("InvalidArgument", "Invalid version id specified"))
 }
 
-/// Tells which version an object is.
-pub(super) async fn describe(out: &mut HeaderMap, shell: &Shell, bucket: &BucketName, meta: &ObjectMeta) {
+/// The version that an answer tells of an object.
+pub(super) async fn described(shell: &Shell, bucket: &BucketName, meta: &ObjectMeta) -> Option<Version> {
     // An id says itself that the bucket keeps versions; `null` only means something where it does.
-    let told = meta.version != Version::Null || shell.store.keeps_versions(bucket).await;
-    tell(out, told.then_some(meta.version));
+    let keeps = match meta.version == Version::Null {
+        true => match shell.store.keeps_versions_at_hand(bucket) {
+            Some(keeps) => keeps,
+            None => Box::pin(shell.store.keeps_versions(bucket)).await,
+        },
+        false => true,
+    };
+    described_where(keeps, meta)
+}
+
+/// The same where it is known whether the bucket keeps versions.
+pub(super) fn described_where(keeps: bool, meta: &ObjectMeta) -> Option<Version> {
+    (keeps || meta.version != Version::Null).then_some(meta.version)
 }
 
 pub(super) fn tell(out: &mut HeaderMap, version: Option<Version>) {

@@ -211,8 +211,11 @@ pub struct GetOutcome {
 
 /// The bytes of a GET, in order. Ends early only with an error: then the connection has to be cut.
 pub struct BlobStream {
-    pub(crate) remaining: u64,
-    pub(crate) source: Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>,
+    remaining: u64,
+    /// In hand already.
+    first: Option<Bytes>,
+    /// `None`: nothing follows what is in hand.
+    rest: Option<Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>>,
 }
 
 impl BlobStream {
@@ -221,7 +224,28 @@ impl BlobStream {
         remaining: u64,
         source: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
     ) -> Self {
-        Self { remaining, source: Box::pin(source) }
+        Self { remaining, first: None, rest: Some(Box::pin(source)) }
+    }
+
+    /// Bytes that are all in hand.
+    pub(crate) fn whole(bytes: Option<Bytes>) -> Self {
+        let remaining = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        Self { remaining, first: bytes, rest: None }
+    }
+
+    /// With these bytes before all others.
+    pub(crate) fn behind(mut self, first: Option<Bytes>) -> Self {
+        self.remaining += first.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        self.first = first;
+        self
+    }
+
+    /// All that is still to come, if it is in hand: there is nothing to wait for then.
+    pub fn into_whole(self) -> Result<Bytes, Self> {
+        match self.rest {
+            None => Ok(self.first.unwrap_or_default()),
+            Some(_) => Err(self),
+        }
     }
 
     /// Exactly as many bytes are still to come.
@@ -234,7 +258,11 @@ impl Stream for BlobStream {
     type Item = Result<Bytes, StoreError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = self.source.as_mut().poll_next(context);
+        let polled = match (self.first.take(), &mut self.rest) {
+            (Some(bytes), _) => Poll::Ready(Some(Ok(bytes))),
+            (None, Some(rest)) => rest.as_mut().poll_next(context),
+            (None, None) => Poll::Ready(None),
+        };
         if let Poll::Ready(Some(Ok(bytes))) = &polled {
             let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             self.remaining = self.remaining.saturating_sub(len);

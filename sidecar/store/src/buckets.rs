@@ -58,9 +58,14 @@ impl BucketCache {
 
     /// What is known, if it is not older than `age`.
     fn get_within(&self, name: &BucketName, age: Duration) -> Option<BucketInfo> {
+        self.ask(name, age, BucketInfo::clone)
+    }
+
+    /// What is asked of what is known, if that is not older than `age`. Nothing is copied.
+    fn ask<T>(&self, name: &BucketName, age: Duration, what: impl FnOnce(&BucketInfo) -> T) -> Option<T> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (info, at) = known.get(name)?;
-        (at.elapsed() < age).then(|| info.clone())
+        (at.elapsed() < age).then(|| what(info))
     }
 
     /// However old.
@@ -126,6 +131,16 @@ impl Inner {
             Some(info) => Ok(info),
             None => self.bucket(name, false).await,
         }
+    }
+
+    /// Answers of what is known now; `None`: the bucket's home has to be asked.
+    pub(crate) fn bucket_at_hand<T>(
+        &self,
+        name: &BucketName,
+        lately: bool,
+        what: impl FnOnce(&BucketInfo) -> T,
+    ) -> Option<T> {
+        self.buckets.ask(name, if lately { KNOWN_LATELY } else { KNOWN_FOR }, what)
     }
 
     /// The bucket was closed under a write, or keeps something else now. If it is still the same bucket, its deletion

@@ -14,10 +14,13 @@ use blobstore_sidecar_api::config::CacheConfig;
 use blobstore_sidecar_core::generation::Generation;
 use blobstore_sidecar_runtime::{budget::Budget, pool::Pooled};
 use lru::LruCache;
+use prometheus::IntCounter;
 
 use crate::{
     CacheStats,
-    metrics::{CACHE_BYTES, CACHE_EVICTED, CACHE_HITS, CACHE_INSERTED, CACHE_MISSES, CACHE_SKIPPED},
+    metrics::{
+        CACHE_BYTES, CACHE_EVICTED, CACHE_INSERTED, CACHE_MISSES, CACHE_SKIPPED, CHUNK_HITS, RECORD_HITS,
+    },
     record_entry::RecordEntry,
 };
 
@@ -98,29 +101,49 @@ impl Cache {
     }
 
     pub(crate) fn record(&self, key: &Arc<str>) -> Option<Arc<RecordEntry>> {
-        match self.get(&CacheKey::Record(Arc::clone(key)), "record")? {
+        self.record_at_hand(key).or_else(|| {
+            self.missed("record");
+            None
+        })
+    }
+
+    pub(crate) fn chunk(&self, generation: Generation, index: u32) -> Option<Pooled> {
+        self.chunk_at_hand(generation, index).or_else(|| {
+            self.missed("chunk");
+            None
+        })
+    }
+
+    /// As [`Cache::record`], by one who asks again if there is none: only then it counts as a miss.
+    pub(crate) fn record_at_hand(&self, key: &Arc<str>) -> Option<Arc<RecordEntry>> {
+        match self.get(&CacheKey::Record(Arc::clone(key)), &RECORD_HITS)? {
             Held::Record(record) => Some(record),
             Held::Chunk(_) => None,
         }
     }
 
-    pub(crate) fn chunk(&self, generation: Generation, index: u32) -> Option<Pooled> {
-        match self.get(&CacheKey::Chunk(generation, index), "chunk")? {
+    pub(crate) fn chunk_at_hand(&self, generation: Generation, index: u32) -> Option<Pooled> {
+        match self.get(&CacheKey::Chunk(generation, index), &CHUNK_HITS)? {
             Held::Chunk(chunk) => Some(chunk),
             Held::Record(_) => None,
         }
     }
 
-    fn get(&self, key: &CacheKey, kind: &'static str) -> Option<Held> {
+    fn get(&self, key: &CacheKey, hits: &IntCounter) -> Option<Held> {
         if !self.enabled() {
             return None;
         }
-        let held = lock(self.shard(key)).get(key).map(|entry| entry.held.clone());
-        let (ours, metric) =
-            if held.is_some() { (&self.hits, &CACHE_HITS) } else { (&self.misses, &CACHE_MISSES) };
-        ours.fetch_add(1, Ordering::Relaxed);
-        metric.with_label_values(&[kind]).inc();
-        held
+        let held = lock(self.shard(key)).get(key).map(|entry| entry.held.clone())?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        hits.inc();
+        Some(held)
+    }
+
+    fn missed(&self, kind: &'static str) {
+        if self.enabled() {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+            CACHE_MISSES.with_label_values(&[kind]).inc();
+        }
     }
 
     /// To be read before the engine is asked; see [`Cache::insert_record`].

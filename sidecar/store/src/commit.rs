@@ -146,7 +146,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) entry: Option<&'a JournalEntry>,
     pub(crate) want: Want,
     pub(crate) bucket: &'a BucketInfo,
-    /// The script checks that chunk 0 is there with this length: it was sent in the same breath.
+    /// The script checks that chunk 0 is there with this length: it was sent in the same breath, as the manifest was, and
+    /// both go if the commit is refused.
     pub(crate) chunk0: Option<u32>,
     /// The object is made of the parts of an upload.
     pub(crate) parts: Option<&'a PartsCommit>,
@@ -175,7 +176,9 @@ impl Commit<'_> {
             key::journal(*tag),
             key::pending_free(*tag),
         ];
-        keys.extend(self.chunk0.map(|_| key::chunk(*tag, self.generation, 0)));
+        if self.chunk0.is_some() {
+            keys.extend([key::chunk(*tag, self.generation, 0), key::manifest(*tag, self.generation)]);
+        }
         if let Some(parts) = self.parts {
             keys.extend([key::upload(*tag, parts.upload), key::open_uploads(*tag, bucket.as_str())]);
         }
@@ -202,7 +205,11 @@ impl Commit<'_> {
             args.extend([parts.revision.as_bytes(), &open]);
             args.extend(left_out.iter().map(String::as_bytes));
         }
-        evalsha(out, &scripts::COMMIT, &keys, &args);
+        let script = match self.bucket.versioning() {
+            Versioning::Off => &scripts::COMMIT_PLAIN,
+            Versioning::Enabled | Versioning::Suspended => &scripts::COMMIT,
+        };
+        evalsha(out, script, &keys, &args);
     }
 }
 

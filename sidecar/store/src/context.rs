@@ -134,8 +134,14 @@ impl Inner {
             partition,
             tag,
             cache_key: Arc::from(format!("{bucket}/{name}")),
-            cache_bucket: Arc::from(bucket.as_str()),
+            cache_bucket: bucket.shared(),
         }
+    }
+
+    /// The slot of an object.
+    pub(crate) fn slot_of(&self, bucket: &BucketName, name: &ObjectName) -> u16 {
+        let partitions = self.options.partitions;
+        tag_of(partition_of(bucket.as_str(), name.as_str(), partitions), partitions).slot()
     }
 
     pub(crate) fn new_generation(&self) -> Generation {

@@ -40,9 +40,17 @@ impl Store {
 const LOOK_MAX: Duration = Duration::from_millis(500);
 
 impl Store {
+    /// Asks what is known of the bucket now; `None`: use [`Store::get_bucket`].
+    pub fn bucket_at_hand<T>(&self, name: &BucketName, what: impl FnOnce(&BucketInfo) -> T) -> Option<T> {
+        self.inner.bucket_at_hand(name, false, what)
+    }
+
     /// As [`Store::get_bucket`], but while the bucket's home cannot say, what was known last: reads of other shards
     /// go on while that one has no primary.
     pub async fn bucket_last_known(&self, name: &BucketName) -> Result<BucketInfo, StoreError> {
+        if let Some(info) = self.bucket_at_hand(name, BucketInfo::clone) {
+            return Ok(info);
+        }
         let Some(last) = self.inner.buckets.last(name) else {
             return self.inner.bucket(name, false).await;
         };

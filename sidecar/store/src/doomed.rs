@@ -70,6 +70,14 @@ impl Doomed {
         pack::is_packed(self.manifest)
     }
 
+    /// The manifest's key, or the part list's.
+    fn manifest_key(&self) -> String {
+        match self.parts_bytes > 0 && !self.is_packed() {
+            true => key::part_list(self.tag, self.generation),
+            false => key::manifest(self.tag, self.generation),
+        }
+    }
+
     /// Payload bytes; of a packed body before it was packed, which is an upper bound.
     pub(crate) fn bytes(&self) -> u64 {
         if self.parts_bytes > 0 {
@@ -98,10 +106,31 @@ impl Inner {
     pub(crate) async fn free(&self, doomed: &Doomed) -> Result<(), StoreError> {
         if doomed.parts_bytes > 0 && !doomed.is_packed() {
             self.free_parts(doomed).await?;
-        } else {
+        } else if doomed.is_packed() || doomed.chunks >= FREE_BATCH || self.crashes() {
             self.free_chunks(doomed).await?;
+        } else {
+            return self.free_at_once(doomed).await;
         }
         self.strike(doomed).await
+    }
+
+    /// A generation whose chunks and manifest fit into one batch goes in one trip.
+    async fn free_at_once(&self, doomed: &Doomed) -> Result<(), StoreError> {
+        let Doomed { tag, generation, chunks, .. } = *doomed;
+        let mut keys: Vec<String> = (0..chunks).map(|index| key::chunk(tag, generation, index)).collect();
+        keys.push(key::manifest(tag, generation));
+        let mut all = redis::pipe();
+        all.add_command(unlink(&keys));
+        all.add_command(cmd("ZREM").arg(key::pending_free(tag)).arg(doomed.entry()).to_owned());
+        let (removed, listed): (u64, u64) = self.meta.pipe("free a generation", &all).await?;
+        // One command, so they are gone together; the manifest alone is what a batch of chunks before it left.
+        if removed > 1 {
+            for (index, key) in (0..chunks).zip(&keys) {
+                self.ledger.string_removed(Family::Chunk, key.len(), doomed.chunk_len(index) as usize);
+            }
+        }
+        self.freed(doomed, removed > 0, listed > 0);
+        Ok(())
     }
 
     /// The parts of a body, each a generation of its own.
@@ -165,29 +194,28 @@ impl Inner {
 
     /// Nothing of it is left but its manifest, or its part list, and its entry.
     async fn strike(&self, doomed: &Doomed) -> Result<(), StoreError> {
-        let Doomed { tag, generation, manifest, .. } = *doomed;
-        let manifest_key = if doomed.parts_bytes == 0 || doomed.is_packed() {
-            key::manifest(tag, generation)
-        } else {
-            key::part_list(tag, generation)
-        };
-        let list = key::pending_free(tag);
-        let entry = doomed.entry();
         let mut last = redis::pipe();
-        last.add_command(unlink(std::slice::from_ref(&manifest_key)));
-        last.add_command(cmd("ZREM").arg(&list).arg(&entry).to_owned());
+        last.add_command(unlink(&[doomed.manifest_key()]));
+        last.add_command(cmd("ZREM").arg(key::pending_free(doomed.tag)).arg(doomed.entry()).to_owned());
         let (manifests, listed): (u64, u64) = self.meta.pipe("free a manifest", &last).await?;
-        self.readers.freed(generation);
-        if manifests > 0 {
-            let len = pack::manifest_bytes(manifest) as usize;
-            self.ledger.string_removed(Family::Manifest, manifest_key.len(), len);
+        self.freed(doomed, manifests > 0, listed > 0);
+        Ok(())
+    }
+
+    /// Its manifest, or part list, and its entry on the list are gone: told to who counts them, if they were there.
+    fn freed(&self, doomed: &Doomed, manifest: bool, listed: bool) {
+        self.readers.freed(doomed.generation);
+        if manifest {
+            let key = doomed.manifest_key();
+            let len = pack::manifest_bytes(doomed.manifest) as usize;
+            self.ledger.string_removed(Family::Manifest, key.len(), len);
         }
-        if listed > 0 {
+        if listed {
+            let (list, entry) = (key::pending_free(doomed.tag), doomed.entry());
             self.ledger.member_removed(Family::PendingFree, list.as_bytes(), entry.len());
             self.ledger.pending_free(-i64::try_from(doomed.bytes()).unwrap_or(i64::MAX));
             FREED.inc();
         }
-        Ok(())
     }
 
     /// Frees now; what does not work out stays on the list for the sweeper.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use blobstore_sidecar_core::{
+    chunk::Place,
     generation::Generation,
     key,
     manifest::Manifest,
@@ -17,7 +18,8 @@ use blobstore_sidecar_core::{
     version::Version,
 };
 use blobstore_sidecar_runtime::{authority::Tenure, pool::Lease};
-use futures::{StreamExt, stream};
+use bytes::Bytes;
+use futures::{FutureExt as _, stream};
 use redis::cmd;
 
 use crate::{
@@ -26,7 +28,7 @@ use crate::{
     engine::{LaneLease, Outgoing, Value, errors},
     metrics::{CHECKSUM_FAILED, CHUNKS_MISSING},
     record_entry::{Chunks, RecordEntry},
-    stream::Source,
+    stream::{Source, count_whole},
 };
 
 /// Tries of a read whose object is replaced under it before the first byte. Each try saw a newer object.
@@ -51,7 +53,7 @@ impl Inner {
         for _ in 0..READ_TRIES_MAX {
             let entry = match self.wanted(&target, &tenure, version).await {
                 Ok(Some(entry)) => entry,
-                Ok(None) => return Err(self.absent(&target, &tenure).await),
+                Ok(None) => return Err(Box::pin(self.absent(&target, &tenure)).await),
                 Err(error) if error.kind == ErrorKind::Damaged => {
                     damage = Some(error);
                     continue;
@@ -81,22 +83,44 @@ impl Inner {
                 first => first?,
             };
             self.may_answer(&target, &tenure).await?;
-            let remaining = range.end - range.start;
-            let rest = stream::unfold(source, |mut source| async move {
-                match source.next().await {
-                    Ok(Some(bytes)) => Some((Ok(bytes), source)),
-                    Ok(None) => None,
-                    Err(error) => {
-                        source.stop();
-                        Some((Err(error), source))
-                    }
-                }
-            });
-            let source = Box::pin(stream::iter(first.map(Ok)).chain(rest));
-            return Ok(GetOutcome { meta, range, partial, body: BlobStream { remaining, source } });
+            let body = body_of(first, range.end - range.start, source);
+            return Ok(GetOutcome { meta, range, partial, body });
         }
         CHUNKS_MISSING.inc();
         Err(damage.unwrap_or_else(errors::garbage))
+    }
+
+    /// As [`Inner::get`] of the current version, when all of it is in memory and nothing has to be waited for. `None`
+    /// is no answer: ask in full.
+    pub(crate) fn get_at_once(&self, request: &GetRequest) -> Option<GetOutcome> {
+        let target = self.target(&request.bucket, &request.name);
+        let tenure = self.owned(target.tag.slot()).ok()?;
+        let entry = self.cache.record_at_hand(&target.cache_key).filter(|entry| entry.tenure == tenure)?;
+        let meta = entry.meta();
+        if meta.is_expired(now_ms()) {
+            return None;
+        }
+        conditions(&request.conditions, &meta).ok()?;
+        let (range, partial) = range_of(request, &meta).ok()?;
+        let bytes = match entry.piece_at(range.start, range.end) {
+            None => Bytes::new(),
+            Some(piece) if u64::from(piece.take) < range.end - range.start => return None,
+            Some(piece) => {
+                let bytes = match piece.place {
+                    Place::Tail => entry.record.tail.clone(),
+                    Place::Chunk(index) => {
+                        let (generation, index, _) = entry.locate(index)?;
+                        self.cache.chunk_at_hand(generation, index)?.bytes
+                    }
+                };
+                let skip = piece.skip as usize;
+                bytes.slice(skip..skip + piece.take as usize)
+            }
+        };
+        self.may_answer(&target, &tenure).now_or_never()?.ok()?;
+        self.touch(&target, &entry);
+        count_whole(bytes.len() as u64);
+        Some(GetOutcome { meta, range, partial, body: BlobStream::whole(Some(bytes)) })
     }
 
     pub(crate) async fn wanted(
@@ -107,7 +131,10 @@ impl Inner {
     ) -> Result<Option<Arc<RecordEntry>>, StoreError> {
         match version {
             None => self.live_record(target, tenure).await,
-            Some(version) => self.version_record(target, tenure, version).await.map(|(_, entry)| Some(entry)),
+            Some(version) => {
+                let found = Box::pin(self.version_record(target, tenure, version)).await;
+                found.map(|(_, entry)| Some(entry))
+            }
         }
     }
 
@@ -191,7 +218,8 @@ impl Inner {
             return Ok(Some(entry));
         }
         let version = self.cache.version(&target.cache_key);
-        let Some(entry) = self.fetch_record(target, tenure).await? else { return Ok(None) };
+        // Boxed: what is cached does without it.
+        let Some(entry) = Box::pin(self.fetch_record(target, tenure)).await? else { return Ok(None) };
         let entry = Arc::new(entry);
         self.cache.insert_record(&target.cache_key, &target.cache_bucket, Arc::clone(&entry), version);
         Ok(Some(entry))
@@ -335,6 +363,25 @@ impl Inner {
             }
         }
     }
+}
+
+/// What is in hand, and the rest of it as it comes.
+fn body_of(first: Option<Bytes>, bytes: u64, source: Source) -> BlobStream {
+    let here = first.as_ref().map_or(0, |bytes| bytes.len() as u64);
+    if here == bytes {
+        return BlobStream::whole(first);
+    }
+    let rest = stream::unfold(source, |mut source| async move {
+        match source.next().await {
+            Ok(Some(bytes)) => Some((Ok(bytes), source)),
+            Ok(None) => None,
+            Err(error) => {
+                source.stop();
+                Some((Err(error), source))
+            }
+        }
+    });
+    BlobStream::new(bytes - here, rest).behind(first)
 }
 
 /// The manifest of a packed body: lengths in the engine, and the parts it was uploaded in.

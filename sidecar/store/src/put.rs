@@ -93,9 +93,7 @@ impl Inner {
         let step = upload.take_in(body).await;
         match step {
             // A commit that has begun is seen through, or what a client that leaves had changed would be unknown.
-            Ok(step) => tasks::spawn("commit", upload.complete(step)).await.unwrap_or_else(|error| {
-                Err(StoreError::new(ErrorKind::Protocol, "the commit ended unexpectedly").caused_by(error))
-            }),
+            Ok(step) => tasks::seen_through("commit", upload.complete(step)).await,
             Err(error) => Err(upload.give_up(error).await),
         }
     }

@@ -22,10 +22,10 @@ impl Script {
 }
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal $(after $shared:literal)?),+ $(,)?) => {
+    ($($name:ident = $file:literal $(after $($shared:literal)+)?),+ $(,)?) => {
         $(pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
             let text = concat!(
-                $(include_str!(concat!("scripts/", $shared, ".lua")),)?
+                $($(include_str!(concat!("scripts/", $shared, ".lua")),)+)?
                 include_str!(concat!("scripts/", $file, ".lua"))
             );
             Script::new($file, text)
@@ -39,11 +39,13 @@ macro_rules! scripts {
 
 scripts! {
     RESERVE = "reserve",
-    COMMIT = "commit" after "versions",
-    DELETE = "delete" after "versions",
-    MARK = "mark" after "versions",
-    VERSION_DELETE = "version_delete" after "versions",
-    VERSION_FIND = "version_find" after "versions",
+    COMMIT = "commit" after "objects" "versions",
+    // Where the bucket keeps no versions: the engine reads and runs less.
+    COMMIT_PLAIN = "commit" after "objects",
+    DELETE = "delete" after "objects" "versions",
+    MARK = "mark" after "objects" "versions",
+    VERSION_DELETE = "version_delete" after "objects" "versions",
+    VERSION_FIND = "version_find" after "objects" "versions",
     VERSION_SCAN = "version_scan",
     BUCKET_VERSIONING = "bucket_versioning",
     RELEASE = "release",
@@ -66,8 +68,8 @@ scripts! {
 }
 
 /// What the lanes call: loaded when one is opened.
-pub(crate) fn of_lanes() -> [&'static Script; 4] {
-    [&RESERVE, &COMMIT, &PART_COMMIT, &SWAP]
+pub(crate) fn of_lanes() -> [&'static Script; 5] {
+    [&RESERVE, &COMMIT, &COMMIT_PLAIN, &PART_COMMIT, &SWAP]
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ impl Store {
 
     /// The slot of an object; `Authority::owner` tells who serves it.
     pub fn slot_of(&self, bucket: &BucketName, name: &ObjectName) -> u16 {
-        self.inner.target(bucket, name).tag.slot()
+        self.inner.slot_of(bucket, name)
     }
 
     /// The slot of a bucket's home.
@@ -105,6 +105,11 @@ impl Store {
     /// Answers when the first bytes are in hand and may go out.
     pub async fn get(&self, request: GetRequest) -> Result<GetOutcome, StoreError> {
         self.inner.get(request, None).await
+    }
+
+    /// As [`Store::get`], if all of it is in memory. `None` is no answer: ask in full.
+    pub fn get_at_once(&self, request: &GetRequest) -> Option<GetOutcome> {
+        self.inner.get_at_once(request)
     }
 
     pub async fn delete(&self, request: DeleteRequest) -> Result<DeleteOutcome, StoreError> {

@@ -40,7 +40,15 @@ impl Store {
 
     /// Does the bucket keep versions, or did it ever? Answered from memory; a bucket that cannot be asked keeps none.
     pub async fn keeps_versions(&self, bucket: &BucketName) -> bool {
+        if let Some(keeps) = self.keeps_versions_at_hand(bucket) {
+            return keeps;
+        }
         self.inner.bucket_lately(bucket).await.is_ok_and(|info| info.versioning().keeps())
+    }
+
+    /// As [`Store::keeps_versions`], if it is known here.
+    pub fn keeps_versions_at_hand(&self, bucket: &BucketName) -> Option<bool> {
+        self.inner.bucket_at_hand(bucket, true, |info| info.versioning().keeps())
     }
 }
 

@@ -16,11 +16,9 @@ use crate::{
     ErrorKind, StoreError,
     body::{Piece, crc64_of, split_frames},
     commit::{
-        Before, Body, Commit, Committed, STAGED_SECONDS, committed, evalsha, forgotten, load_scripts,
-        record_frames,
+        Before, Body, Commit, Committed, STAGED_SECONDS, committed, forgotten, load_scripts, record_frames,
     },
     engine::{LaneLease, Outgoing, Reply, errors},
-    scripts,
     sending::Sending,
     uploads::JournalEntry,
 };
@@ -51,15 +49,7 @@ impl Upload {
                 out.command(&[b"EXEC"]);
             };
             let replies = self.exchange(build, head.value_len() as u64).await?;
-            let last = replies.into_iter().last().unwrap_or(Reply::Nil);
-            let answer = match last {
-                // A resolved commit (see `lost`) is the script's answer itself.
-                Reply::Array(items) if matches!(items.first(), Some(Reply::Bulk(_))) => Reply::Array(items),
-                Reply::Array(items) => items.into_iter().nth(1).unwrap_or(Reply::Nil),
-                Reply::Error(text) if text.contains("previous errors") => return Err(errors::full()),
-                other => other,
-            };
-            match committed(answer)? {
+            match committed(executed(replies)?)? {
                 Committed::Done(old) => return Ok((head, old)),
                 other => self.refused(other, attempt).await?,
             }
@@ -67,7 +57,7 @@ impl Upload {
         Err(errors::garbage())
     }
 
-    /// Journal, manifest, chunk, staged record and commit in one pipeline.
+    /// `MULTI; SET manifest; SET chunk; SET staged; commit; EXEC`: all of it or nothing, so no journal has to know of it.
     pub(super) async fn put_single(&mut self, piece: Piece, sums: Sums) -> Result<Done, StoreError> {
         let Piece { frames, len, permit, .. } = piece;
         let layout = Layout::of(u64::from(len)).ok_or_else(errors::garbage)?;
@@ -108,22 +98,16 @@ impl Upload {
             let (head, record) = self.record(body, &parts.tail);
             let payload = u64::from(head.layout.last) + head.value_len() as u64;
             let build = |upload: &Self, out: &mut Outgoing| {
-                upload.reserve_append(out);
+                out.command(&[b"MULTI"]);
                 out.set(&manifest_key, &parts.manifest, None);
                 out.set(&chunk_key, &parts.chunk, None);
                 out.set(&staged, &record, Some(STAGED_SECONDS));
-                upload.commit(&head, Some(&upload.guard.entry), Some(head.layout.last)).append(out);
+                upload.commit(&head, None, Some(head.layout.last)).append(out);
+                out.command(&[b"EXEC"]);
             };
             let replies = self.exchange(build, payload).await?;
-            for reply in &replies {
-                if let Reply::Error(text) = reply {
-                    return Err(errors::reply("store", text));
-                }
-            }
-            match committed(replies.into_iter().last().unwrap_or(Reply::Nil))? {
+            match committed(executed(replies)?)? {
                 Committed::Done(old) => return Ok((head, old)),
-                // The journal refused it first: a closed bucket.
-                Committed::Swept => self.reopen().await?,
                 other => self.refused(other, attempt).await?,
             }
         }
@@ -169,28 +153,6 @@ impl Upload {
             chunk0,
             parts: None,
         }
-    }
-
-    /// Journal only: the commit right behind it checks the quota.
-    fn reserve_append(&self, out: &mut Outgoing) {
-        let tag = self.target.tag;
-        let (before, behind) = self.guard.entry.around();
-        let ttl = self.inner.options.timing.journal_ttl.as_millis().to_string();
-        let keys = [key::journal(tag), key::sums(tag), self.target.record()];
-        let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
-        let epoch = self.bucket.epoch.to_string();
-        let args: [&[u8]; 9] = [
-            b"",
-            before.as_bytes(),
-            behind.as_bytes(),
-            ttl.as_bytes(),
-            self.target.bucket.as_str().as_bytes(),
-            epoch.as_bytes(),
-            b"0",
-            b"0",
-            b"0",
-        ];
-        evalsha(out, &scripts::RESERVE, &keys, &args);
     }
 
     /// Sends one pipeline that ends in a commit and reads all replies. Between the two a record must not enter the
@@ -257,6 +219,17 @@ struct Parts {
     manifest: [Bytes; 1],
     chunk: Vec<Bytes>,
     tail: Vec<Bytes>,
+}
+
+/// The commit's answer out of a transaction's replies: it is the last command before EXEC.
+fn executed(replies: Vec<Reply>) -> Result<Reply, StoreError> {
+    match replies.into_iter().last().unwrap_or(Reply::Nil) {
+        // A resolved commit (see `lost`) is the script's answer itself.
+        Reply::Array(items) if matches!(items.first(), Some(Reply::Bulk(_))) => Ok(Reply::Array(items)),
+        Reply::Array(items) => Ok(items.into_iter().last().unwrap_or(Reply::Nil)),
+        Reply::Error(text) if text.contains("previous errors") => Err(errors::full()),
+        other => Ok(other),
+    }
 }
 
 async fn talk(lane: &mut LaneLease, build: impl Fn(&mut Outgoing)) -> Result<Vec<Reply>, StoreError> {

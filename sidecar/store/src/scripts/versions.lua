@@ -1,41 +1,19 @@
-#!lua flags=allow-oom
--- What the scripts share that change objects of buckets with versions; each of them follows behind this text.
+-- What the scripts share that change objects of buckets with versions; it follows behind `objects`, and each of them
+-- behind it.
 -- An object that is current is its record. Every other version, and every delete marker, is a record under a history
 -- key, with an entry in the bucket's versions: name, NUL, four bytes that fall with every newer entry, generation. The
 -- number of its entry stands where a record has its access hour. The version `null` has a second entry, behind all
 -- others of its name: four bytes of 255, then the rest of the first.
-local function hex(id)
-  return (string.gsub(id, '.', function(c) return string.format('%02x', string.byte(c)) end))
-end
-local function clock()
-  local now = redis.call('TIME')
-  return now[1] * 1000 + math.floor(now[2] / 1000)
-end
-local function flag(head, bit) return math.floor(struct.unpack('<I4', string.sub(head, 5, 8)) / bit) % 2 == 1 end
 local function versioned(head) return flag(head, 8) end
-local function id_of(head) return string.sub(head, 9, 24) end
-local function size_of(head) return #head == 128 and struct.unpack('<I8', string.sub(head, 25, 32)) or 0 end
 local function place(record)
   local tag, bucket, name = string.match(record, '^o:(%b{}):([^/]+)/(.*)$')
   return {
     record = record, tag = tag, bucket = bucket, name = name, object = bucket .. '/' .. name,
     names = 'x:' .. tag .. ':' .. bucket, versions = 'v:' .. tag .. ':' .. bucket, sums = 's:' .. tag,
+    doomed = 'd:' .. tag,
   }
 end
 local function history(at, id) return 'h:' .. at.tag .. ':' .. hex(id) .. ':' .. at.object end
-local function count(at, what, by)
-  if redis.call('HINCRBY', at.sums, what .. at.bucket, string.format('%.0f', by)) <= 0 then
-    redis.call('HDEL', at.sums, what .. at.bucket)
-  end
-end
--- Its chunks go to the list of generations to free.
-local function doom(at, head)
-  local chunks, last, manifest = struct.unpack('<I4I4I4', string.sub(head, 101, 112))
-  if chunks == 0 then return end
-  local entry = string.format('%s:%.0f:%.0f:%.0f', hex(id_of(head)), chunks, last, manifest)
-  if flag(head, 4) then entry = entry .. string.format(':%.0f', size_of(head)) end
-  redis.call('ZADD', 'd:' .. at.tag, clock(), entry)
-end
 -- The newest entry of the name, and the entry of its version `null`, without the name.
 local function newest(at)
   local found = redis.call('ZRANGEBYLEX', at.versions, '[' .. at.name .. '\0', '(' .. at.name .. '\1', 'LIMIT', 0, 1)[1]
@@ -47,10 +25,6 @@ local function null_entry(at)
   return found and '\0' .. string.sub(found, #at.name + 6)
 end
 local function head_of(at, entry) return redis.call('GETRANGE', history(at, string.sub(entry, 6, 21)), 0, 127) end
-local function end_later(at, head, member)
-  local ends = struct.unpack('<I8', string.sub(head, 49, 56))
-  if ends > 0 then redis.call('ZADD', 'e:' .. at.tag, string.format('%.0f', ends), member) end
-end
 -- A record that lies under its history key already gets its entry, the newest of the name.
 local function enter(at, head)
   local top = newest(at)

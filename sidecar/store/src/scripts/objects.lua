@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- What the scripts share that change objects; each of them follows behind this text. `at` is where the object lives:
+-- its record, bucket, sums, list of generations to free, and the tag once it is known.
+local function clock()
+  local now = redis.call('TIME')
+  return now[1] * 1000 + math.floor(now[2] / 1000)
+end
+local function hex(id)
+  local digits = '%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x%02x'
+  return string.format(digits, string.byte(id, 1, 16))
+end
+local function flag(head, bit) return math.floor(struct.unpack('<I4', string.sub(head, 5, 8)) / bit) % 2 == 1 end
+local function id_of(head) return string.sub(head, 9, 24) end
+local function size_of(head) return #head == 128 and struct.unpack('<I8', string.sub(head, 25, 32)) or 0 end
+local function count(at, what, by)
+  if redis.call('HINCRBY', at.sums, what .. at.bucket, string.format('%.0f', by)) <= 0 then
+    redis.call('HDEL', at.sums, what .. at.bucket)
+  end
+end
+-- Its chunks go to the list of generations to free.
+local function doom(at, head)
+  local chunks, last, manifest = struct.unpack('<I4I4I4', string.sub(head, 101, 112))
+  if chunks == 0 then return end
+  local entry = string.format('%s:%.0f:%.0f:%.0f', hex(id_of(head)), chunks, last, manifest)
+  if flag(head, 4) then entry = entry .. string.format(':%.0f', size_of(head)) end
+  redis.call('ZADD', at.doomed, clock(), entry)
+end
+local function end_later(at, head, member)
+  local ends = struct.unpack('<I8', string.sub(head, 49, 56))
+  if ends > 0 then
+    local tag = at.tag or string.match(at.record, '^o:(%b{})')
+    redis.call('ZADD', 'e:' .. tag, string.format('%.0f', ends), member)
+  end
+end
