@@ -29,10 +29,7 @@ impl Inner {
     ) -> Result<DeleteOutcome, StoreError> {
         // Seen through even if the client leaves: caches and ledger have to learn what happened.
         let inner = Arc::clone(self);
-        let done = tasks::spawn("delete", async move { inner.delete_now(&request, version).await });
-        done.await.unwrap_or_else(|error| {
-            Err(StoreError::new(ErrorKind::Protocol, "the deletion ended unexpectedly").caused_by(error))
-        })
+        tasks::seen_through("delete", async move { inner.delete_now(&request, version).await }).await
     }
 
     async fn delete_now(

@@ -110,7 +110,7 @@ impl Inner {
         self: &Arc<Self>,
         request: &Arc<PutRequest>,
         part: Option<PartOf>,
-    ) -> Result<Upload, StoreError> {
+    ) -> Result<Box<Upload>, StoreError> {
         let target = self.target(&request.bucket, &request.name);
         let tenure = self.owned(target.tag.slot())?;
         let body_bytes_max = self.options.limits.body_bytes_max;
@@ -133,7 +133,21 @@ impl Inner {
         let guard = self.uploads.begin(target.tag, entry);
         let (inner, request) = (Arc::clone(self), Arc::clone(request));
         let checksum = None;
-        Ok(Upload { inner, request, target, tenure, bucket, headers, checksum, want, admission, guard, part })
+        let upload = Upload {
+            inner,
+            request,
+            target,
+            tenure,
+            bucket,
+            headers,
+            checksum,
+            want,
+            admission,
+            guard,
+            part,
+        };
+        // Boxed: it is handed on from step to step.
+        Ok(Box::new(upload))
     }
 
     /// Conditions are decided here, against the record as it is; the commit only checks that it still is that one.
@@ -210,18 +224,18 @@ impl Upload {
             let sums = self.sums(&mut intake)?;
             return Ok(Step::Small(first, sums));
         }
-        self.stream(first, &mut intake).await.map(|large| Step::Large(Box::new(large)))
+        Box::pin(self.stream(first, &mut intake)).await.map(|large| Step::Large(Box::new(large)))
     }
 
-    async fn complete(mut self, step: Step) -> Result<PutOutcome, StoreError> {
+    async fn complete(mut self: Box<Self>, step: Step) -> Result<PutOutcome, StoreError> {
         let inner = Arc::clone(&self.inner);
         let change = inner.changing.begin(&self.target.cache_key);
         let done = match step {
             Step::Small(piece, sums) if piece.len as usize <= INLINE_BYTES_MAX => {
                 self.put_inline(piece, sums).await
             }
-            Step::Small(piece, sums) => self.put_single(piece, sums).await,
-            Step::Large(large) => self.commit_large(&large).await,
+            Step::Small(piece, sums) => Box::pin(self.put_single(piece, sums)).await,
+            Step::Large(large) => Box::pin(self.commit_large(&large)).await,
         };
         match done {
             Ok((head, old)) => {
@@ -301,7 +315,11 @@ impl Upload {
     }
 
     /// After the commit: caches and ledger learn of it, replicas acknowledge, the old generation is freed.
-    pub(crate) async fn finish(mut self, head: &Head, before: Box<Before>) -> Result<PutOutcome, StoreError> {
+    pub(crate) async fn finish(
+        &mut self,
+        head: &Head,
+        before: Box<Before>,
+    ) -> Result<PutOutcome, StoreError> {
         let inner = Arc::clone(&self.inner);
         self.guard.finish("stored");
         inner.cache.invalidate_record(&self.target.cache_key);
@@ -344,7 +362,7 @@ impl Upload {
     }
 
     /// Undoes what is there, now if the engine answers, else by the sweeper.
-    pub(crate) async fn give_up(mut self, error: StoreError) -> StoreError {
+    pub(crate) async fn give_up(&mut self, error: StoreError) -> StoreError {
         self.inner.cache.invalidate_record(&self.target.cache_key);
         if self.guard.is_armed() && !self.inner.crashes() {
             if self.inner.undo(&self.guard.abandoned()).await.is_ok() {

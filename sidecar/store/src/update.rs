@@ -69,10 +69,7 @@ impl Store {
         self.inner.accepting()?;
         // Seen through even if the client leaves: the cache has to learn what happened.
         let inner = Arc::clone(&self.inner);
-        let done = tasks::spawn("update", async move { inner.update(&request, version).await });
-        done.await.unwrap_or_else(|error| {
-            Err(StoreError::new(ErrorKind::Protocol, "the update ended unexpectedly").caused_by(error))
-        })
+        tasks::seen_through("update", async move { inner.update(&request, version).await }).await
     }
 }
 

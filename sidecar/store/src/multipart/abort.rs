@@ -35,14 +35,12 @@ impl Inner {
         self.upload_meta(&target, upload.upload).await?;
         let (inner, id) = (Arc::clone(self), upload.upload);
         // Seen through even if the client leaves.
-        let done = tasks::spawn("abort an upload", async move {
+        tasks::seen_through("abort an upload", async move {
             inner.close_upload(&target, id.0).await?;
             inner.authority.acknowledged(&tenure).await?;
             Ok(())
-        });
-        done.await.unwrap_or_else(|error| {
-            Err(StoreError::new(ErrorKind::Protocol, "the abort ended unexpectedly").caused_by(error))
         })
+        .await
     }
 
     /// By the sweeper: an upload whose time is over.

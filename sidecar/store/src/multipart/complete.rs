@@ -66,11 +66,8 @@ impl Inner {
         };
         // Seen through even if the client leaves: it will ask again, and has to be told the same.
         let inner = Arc::clone(self);
-        let done =
-            tasks::spawn("complete an upload", async move { inner.complete(target, request, meta).await });
-        done.await.unwrap_or_else(|error| {
-            Err(StoreError::new(ErrorKind::Protocol, "the completion ended unexpectedly").caused_by(error))
-        })
+        tasks::seen_through("complete an upload", async move { inner.complete(target, request, meta).await })
+            .await
     }
 
     async fn complete(

@@ -53,12 +53,9 @@ impl Inner {
         };
         let mut upload = self.begin(&Arc::new(request), Some(part)).await?;
         match upload.take_in(body).await {
-            Ok(Step::Large(large)) => tasks::spawn("commit a part", upload.complete_part(*large, part))
-                .await
-                .unwrap_or_else(|error| {
-                    Err(StoreError::new(ErrorKind::Protocol, "the commit ended unexpectedly")
-                        .caused_by(error))
-                }),
+            Ok(Step::Large(large)) => {
+                tasks::seen_through("commit a part", upload.complete_part(large, part)).await
+            }
             Ok(Step::Small(..)) => Err(upload.give_up(errors::garbage()).await),
             Err(error) => Err(upload.give_up(error).await),
         }
@@ -86,7 +83,11 @@ pub(crate) fn as_write(mut error: StoreError) -> StoreError {
 }
 
 impl Upload {
-    async fn complete_part(mut self, large: Large, part: PartOf) -> Result<PartInfo, StoreError> {
+    async fn complete_part(
+        mut self: Box<Self>,
+        large: Box<Large>,
+        part: PartOf,
+    ) -> Result<PartInfo, StoreError> {
         match self.enter_part(&large, part).await {
             Ok(stored) => {
                 let inner = Arc::clone(&self.inner);
