@@ -1,5 +1,5 @@
-//! Uploads. Up to 16 KiB: one transaction. Up to a chunk: one pipeline. Larger: reserve, manifest, chunks in order,
-//! commit. Success is answered only after the in-sync replicas hold the commit.
+//! Uploads. Up to a chunk: one pipeline, whose keys end by themselves unless the commit at its end makes them last.
+//! Larger: reserve, manifest, chunks in order, commit. Success is answered only after the in-sync replicas hold the commit.
 
 use std::{
     fmt::Display,

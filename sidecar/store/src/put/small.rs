@@ -26,7 +26,7 @@ use crate::{
 pub(crate) type Done = (Head, Box<Before>);
 
 impl Upload {
-    /// `MULTI; SET staged; commit; EXEC`.
+    /// `SET staged; commit`. A staged record ends by itself, so nothing has to know of it.
     pub(super) async fn put_inline(&mut self, piece: Piece, sums: Sums) -> Result<Done, StoreError> {
         let layout = Layout::inline(piece.len);
         let body = Body {
@@ -43,13 +43,11 @@ impl Upload {
         for attempt in 0.. {
             let (head, record) = self.record(&body, &piece.frames);
             let build = |upload: &Self, out: &mut Outgoing| {
-                out.command(&[b"MULTI"]);
                 out.set(&staged, &record, Some(STAGED_SECONDS));
                 upload.commit(&head, None, None).append(out);
-                out.command(&[b"EXEC"]);
             };
             let replies = self.exchange(build, head.value_len() as u64).await?;
-            match committed(executed(replies)?)? {
+            match committed(last_of(replies)?)? {
                 Committed::Done(old) => return Ok((head, old)),
                 other => self.refused(other, attempt).await?,
             }
@@ -57,7 +55,8 @@ impl Upload {
         Err(errors::garbage())
     }
 
-    /// `MULTI; SET manifest; SET chunk; SET staged; commit; EXEC`: all of it or nothing, so no journal has to know of it.
+    /// `SET chunk; SET manifest; SET staged; commit`: the commit makes them last, else they end by themselves, so no
+    /// journal has to know of them. The chunk first: what follows it reaches the engine in one piece.
     pub(super) async fn put_single(&mut self, piece: Piece, sums: Sums) -> Result<Done, StoreError> {
         let Piece { frames, len, permit, .. } = piece;
         let layout = Layout::of(u64::from(len)).ok_or_else(errors::garbage)?;
@@ -98,15 +97,13 @@ impl Upload {
             let (head, record) = self.record(body, &parts.tail);
             let payload = u64::from(head.layout.last) + head.value_len() as u64;
             let build = |upload: &Self, out: &mut Outgoing| {
-                out.command(&[b"MULTI"]);
-                out.set(&manifest_key, &parts.manifest, None);
-                out.set(&chunk_key, &parts.chunk, None);
+                out.set(&chunk_key, &parts.chunk, Some(STAGED_SECONDS));
+                out.set(&manifest_key, &parts.manifest, Some(STAGED_SECONDS));
                 out.set(&staged, &record, Some(STAGED_SECONDS));
                 upload.commit(&head, None, Some(head.layout.last)).append(out);
-                out.command(&[b"EXEC"]);
             };
             let replies = self.exchange(build, payload).await?;
-            match committed(executed(replies)?)? {
+            match committed(last_of(replies)?)? {
                 Committed::Done(old) => return Ok((head, old)),
                 other => self.refused(other, attempt).await?,
             }
@@ -221,14 +218,13 @@ struct Parts {
     tail: Vec<Bytes>,
 }
 
-/// The commit's answer out of a transaction's replies: it is the last command before EXEC.
-fn executed(replies: Vec<Reply>) -> Result<Reply, StoreError> {
-    match replies.into_iter().last().unwrap_or(Reply::Nil) {
-        // A resolved commit (see `lost`) is the script's answer itself.
-        Reply::Array(items) if matches!(items.first(), Some(Reply::Bulk(_))) => Ok(Reply::Array(items)),
-        Reply::Array(items) => Ok(items.into_iter().last().unwrap_or(Reply::Nil)),
-        Reply::Error(text) if text.contains("previous errors") => Err(errors::full()),
-        other => Ok(other),
+/// The commit's answer, unless the engine refused something before it: then the commit found it missing.
+fn last_of(mut replies: Vec<Reply>) -> Result<Reply, StoreError> {
+    let last = replies.pop().unwrap_or(Reply::Nil);
+    match replies.into_iter().find_map(|reply| if let Reply::Error(text) = reply { Some(text) } else { None })
+    {
+        Some(text) => Err(errors::reply("store", &text)),
+        None => Ok(last),
     }
 }
 

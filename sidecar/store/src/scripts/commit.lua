@@ -7,7 +7,7 @@
 -- Where the bucket keeps nothing, nothing of `versions` is called: that text may be left out then.
 local bucket, size, reserved, keeps, parts = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[7]), ARGV[10], ARGV[11]
 local function refuse(why, detail)
-  -- A chunk of its own came in the same breath; what belongs to a multipart upload stays.
+  -- A chunk of its own came in the same breath and would end by itself; what belongs to a multipart upload stays.
   if KEYS[7] and not parts then redis.call('UNLINK', KEYS[1], KEYS[7], KEYS[8]) else redis.call('UNLINK', KEYS[1]) end
   return {why, detail or ''}
 end
@@ -21,7 +21,7 @@ if parts then
   if not state[1] or state[2] then return refuse('SWEPT') end
   if (state[3] or '0') ~= parts then return refuse('PARTS') end
   reserved = tonumber(state[4] or 0)
-elseif KEYS[7] and redis.call('STRLEN', KEYS[7]) ~= tonumber(ARGV[9]) then
+elseif KEYS[7] and (redis.call('STRLEN', KEYS[7]) ~= tonumber(ARGV[9]) or redis.call('EXISTS', KEYS[8]) == 0) then
   return refuse('MISSING')
 end
 local head = redis.call('GETRANGE', KEYS[2], 0, 127)
@@ -48,6 +48,10 @@ if #kept > 0 then keep(at, kept) end
 if null then purge(at, null, gone) end
 redis.call('RENAME', KEYS[1], KEYS[2])
 redis.call('PERSIST', KEYS[2])
+if KEYS[7] and not parts then
+  redis.call('PERSIST', KEYS[7])
+  redis.call('PERSIST', KEYS[8])
+end
 if #head == 0 then
   redis.call('ZADD', KEYS[3], 0, ARGV[3])
   redis.call('HINCRBY', KEYS[4], 'o:' .. bucket, 1)
