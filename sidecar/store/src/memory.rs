@@ -57,7 +57,7 @@ impl Admission {
         let bytes_pending = bytes.min(self.left);
         self.left -= bytes_pending;
         self.pending.fetch_sub(bytes_pending, Ordering::Relaxed);
-        memory.since.fetch_add(bytes, Ordering::Relaxed);
+        memory.since.fetch_add(in_engine(bytes), Ordering::Relaxed);
     }
 }
 
@@ -138,9 +138,14 @@ impl Inner {
     }
 
     fn fits(&self, figures: Figures, bytes: u64) -> bool {
-        let coming = self.memory.pending.load(Ordering::Relaxed) + self.memory.since.load(Ordering::Relaxed);
-        // Keys, headers and size classes: below 1.5 % from 64 KiB up.
-        let needed = bytes + bytes / 64;
-        figures.used + coming + needed <= figures.limit
+        let pending = in_engine(self.memory.pending.load(Ordering::Relaxed));
+        let since = self.memory.since.load(Ordering::Relaxed);
+        figures.used + pending + since + in_engine(bytes) <= figures.limit
     }
+}
+
+/// What a write of `bytes` takes there, at most: size classes and what the engine reads into, a thirty-second part from
+/// 64 KiB up; key, header and name of a small one.
+fn in_engine(bytes: u64) -> u64 {
+    bytes + bytes / 32 + 512
 }
