@@ -111,6 +111,8 @@ fn notation(head: &request::Parts) -> Notation {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
 
     /// R002-17: a panic in one request is a 500 and a metric; the caller goes on.
