@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use blobstore_sidecar_core::chunk::CHUNK_BYTES;
 use redis::cmd;
 
 use crate::{ErrorKind, StoreError, context::Inner, engine::errors, metrics::REFUSED};
@@ -18,6 +19,8 @@ const FIGURES_AGE_MAX: Duration = Duration::from_millis(250);
 /// Eviction begins above this share of `maxmemory` and ends below the second.
 pub(crate) const EVICT_FROM_PERCENT: u64 = 90;
 pub(crate) const EVICT_TO_PERCENT: u64 = 85;
+/// Arguments above this get a buffer of their own in the engine (`PROTO_MBULK_BIG_ARG`).
+const LARGE_ARGUMENT_BYTES: u64 = 32 << 10;
 /// Looks at the engine while an upload waits for eviction to make room.
 const EVICTION_ROUNDS: u32 = 8;
 
@@ -40,6 +43,8 @@ pub(crate) struct Memory {
     figures: Mutex<Option<(Figures, Instant)>>,
     /// Declared and not yet stored.
     pending: Arc<AtomicU64>,
+    /// What the engine reads the uploads under way into.
+    buffers: Arc<AtomicU64>,
     /// Stored since the figures were read.
     since: AtomicU64,
 }
@@ -49,6 +54,8 @@ pub(crate) struct Memory {
 pub(crate) struct Admission {
     pending: Arc<AtomicU64>,
     left: u64,
+    buffers: Arc<AtomicU64>,
+    buffer: u64,
 }
 
 impl Admission {
@@ -64,6 +71,7 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.pending.fetch_sub(self.left, Ordering::Relaxed);
+        self.buffers.fetch_sub(self.buffer, Ordering::Relaxed);
     }
 }
 
@@ -86,7 +94,10 @@ impl Memory {
 
     fn admit(&self, bytes: u64) -> Admission {
         self.pending.fetch_add(bytes, Ordering::Relaxed);
-        Admission { pending: Arc::clone(&self.pending), left: bytes }
+        let buffer = read_into(bytes);
+        self.buffers.fetch_add(buffer, Ordering::Relaxed);
+        let (pending, buffers) = (Arc::clone(&self.pending), Arc::clone(&self.buffers));
+        Admission { pending, left: bytes, buffers, buffer }
     }
 }
 
@@ -140,12 +151,19 @@ impl Inner {
     fn fits(&self, figures: Figures, bytes: u64) -> bool {
         let pending = in_engine(self.memory.pending.load(Ordering::Relaxed));
         let since = self.memory.since.load(Ordering::Relaxed);
-        figures.used + pending + since + in_engine(bytes) <= figures.limit
+        let buffers = self.memory.buffers.load(Ordering::Relaxed) + read_into(bytes);
+        figures.used + pending + since + buffers + in_engine(bytes) <= figures.limit
     }
 }
 
-/// What a write of `bytes` takes there, at most: size classes and what the engine reads into, a thirty-second part from
-/// 64 KiB up; key, header and name of a small one.
+/// The engine keeps a buffer of the last argument's size for the next one, on each connection that has sent a large one
+/// (Redis and Valkey, `processMultibulkBuffer`); it counts as memory in use.
+fn read_into(bytes: u64) -> u64 {
+    if bytes > LARGE_ARGUMENT_BYTES { u64::from(CHUNK_BYTES) } else { 0 }
+}
+
+/// What a write of `bytes` takes there, at most: size classes from 64 KiB up, a thirty-second part; key, header and name
+/// of a small one.
 fn in_engine(bytes: u64) -> u64 {
     bytes + bytes / 32 + 512
 }
