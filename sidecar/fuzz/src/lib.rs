@@ -40,6 +40,7 @@ targets! {
     "part_list" => parsers::part_list,
     "attributes" => parsers::attributes,
     "packed" => parsers::packed,
+    "tar" => parsers::tar,
     "entries" => parsers::entries,
     "lifecycle" => parsers::lifecycle,
     "policy" => parsers::policy,

@@ -13,6 +13,7 @@ use blobstore_sidecar_core::{
     precondition::{IfRange, parse_http_date},
     range::ByteRange,
     record::{Attributes, HEAD_BYTES, Head, Record},
+    tar,
 };
 use blobstore_sidecar_s3::{authorization, checksum, policy::Policy};
 use blobstore_sidecar_store::fuzzing;
@@ -123,6 +124,25 @@ pub(crate) fn attributes(input: &[u8]) {
 }
 
 /// zstd from the engine: never more than was asked for.
+/// Headers of an archive, their checksums made right, and the records that extend them.
+pub(crate) fn tar(input: &[u8]) {
+    let mut block = [0; tar::BLOCK_BYTES];
+    let len = input.len().min(tar::BLOCK_BYTES);
+    block[..len].copy_from_slice(&input[..len]);
+    block[148..156].copy_from_slice(b"        ");
+    let sum: u64 = block.iter().map(|byte| u64::from(*byte)).sum();
+    block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    if let Ok(Some(entry)) = tar::header(&block) {
+        assert!(entry.name.len() <= 100 + 1 + 155, "a name is within its fields");
+        let padding = tar::padding(entry.size);
+        assert_eq!(entry.size.wrapping_add(padding) % tar::BLOCK_BYTES as u64, 0);
+    }
+    let mut extended = tar::Extended::default();
+    if tar::records(input, &mut extended).is_ok() {
+        assert!(extended.name.is_none_or(|name| name.len() < input.len()));
+    }
+}
+
 pub(crate) fn packed(input: &[u8]) {
     let (len, packed) = input.split_at(input.len().min(2));
     let len = len.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
