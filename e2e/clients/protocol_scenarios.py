@@ -291,7 +291,8 @@ def metadata_may_be_any_text():
     s3.put_object(Bucket=name, Key="w", Body=b"", Metadata={"word": word})
     same(s3.head_object(Bucket=name, Key="w")["Metadata"]["word"], word)
     same(send("PUT", f"/{name}/r", b"x", headers={"x-amz-meta-word": "grüße"})[0], 200)
-    same(send("HEAD", f"/{name}/r")[1]["x-amz-meta-word"], "grüße".encode().decode("latin-1"))
+    # AWS gives them back as encoded words, whichever way they came.
+    same(send("HEAD", f"/{name}/r")[1]["x-amz-meta-word"], "=?UTF-8?B?Z3LDvMOfZQ==?=")
 
 
 @scenario
@@ -325,6 +326,7 @@ def signatures_are_looked_at():
     old = (now - datetime.timedelta(hours=2)).strftime("%Y%m%dT%H%M%SZ")
     query = dict(urllib.parse.parse_qsl(parts.query))
     query["X-Amz-Date"] = old
+    query["X-Amz-Credential"] = f"{ACCESS_KEY}/{old[:8]}/us-east-1/s3/aws4_request"
     code(raw("GET", f"{path}?{urllib.parse.urlencode(query)}"), 403, "AccessDenied")
     query["X-Amz-Expires"] = "604801"
     code(raw("GET", f"{path}?{urllib.parse.urlencode(query)}"), 400, "AuthorizationQueryParametersError")

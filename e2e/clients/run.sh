@@ -5,7 +5,7 @@ set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${BLOBSTORE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/blobstore-e2e}/clients
 clients=("$@")
-[ ${#clients[@]} -gt 0 ] || clients=(boto3 buckets versions protocol awscli rclone s3cmd s5cmd minio restic)
+[ ${#clients[@]} -gt 0 ] || clients=(boto3 buckets versions protocol edges forms awscli rclone s3cmd s5cmd minio restic s3s-e2e)
 
 die() { printf 'clients: %s\n' "$*" >&2; exit 1; }
 
@@ -34,10 +34,27 @@ packages() {
         die "these packages cannot be installed: ${missing[*]}"
 }
 
+# The suite of the s3s library is a program from the registry: built once per version, without what only a debugger reads.
+suite() {
+    local version=0.17.0
+    local folder=${cache%/clients}/s3s-e2e-$version
+    export S3S_E2E=$folder/bin/s3s-e2e
+    case " ${clients[*]} " in *" s3s-e2e "*) ;; *) return ;; esac
+    mkdir -p "$folder"
+    (
+        flock 9
+        [ ! -x "$S3S_E2E" ] || exit 0
+        echo "clients: building s3s-e2e $version (once)" >&2
+        CARGO_TARGET_DIR=$folder/target CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_INCREMENTAL=false \
+            cargo install s3s-e2e --version "$version" --locked --debug --ignore-rust-version --quiet --root "$folder" &&
+            rm -rf "$folder/target"
+    ) 9>"$folder/.lock" || die "s3s-e2e cannot be built"
+}
+
 # Starts the server on free ports and waits for its ready line.
 start() {
     "$SIDECAR" dev --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 \
-        --access-key "$AWS_ACCESS_KEY_ID" --secret-key "$AWS_SECRET_ACCESS_KEY" \
+        --s3-domain s3.blobstore.test --access-key "$AWS_ACCESS_KEY_ID" --secret-key "$AWS_SECRET_ACCESS_KEY" \
         >"$work/ready" 2>"$work/log" &
     server=$!
     for _ in $(seq 300); do
@@ -69,6 +86,7 @@ work=$(mktemp -d)
 trap finish EXIT
 tools
 packages
+suite
 start
 export WORK=$work PATH="$cache/venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1
 

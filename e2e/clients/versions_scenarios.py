@@ -47,8 +47,9 @@ def the_state_is_told_as_it_was_set():
     for status in ["Enabled", "Suspended", "Enabled"]:
         keep(name, status)
         same(s3.get_bucket_versioning(Bucket=name)["Status"], status)
+    refused(400, "MalformedXML", s3.put_bucket_versioning, Bucket=name, VersioningConfiguration={"Status": "Off"})
     refused(400, "IllegalVersioningConfigurationException", s3.put_bucket_versioning, Bucket=name,
-            VersioningConfiguration={"Status": "Off"})
+            VersioningConfiguration={})
     refused(501, "NotImplemented", s3.put_bucket_versioning, Bucket=name,
             VersioningConfiguration={"Status": "Enabled", "MFADelete": "Enabled"})
     empty(name)

@@ -73,6 +73,7 @@ fn wrong_when_created() -> Vec<(&'static str, Value)> {
         ("spec.sidecar.cache.maxEntryBytes: must not", one("sidecar.cache.maxEntryBytes", json!("33Mi"))),
         ("spec.engine.config: option names", one("engine.config", json!({ "HZ 1": "50" }))),
         ("spec.engine.config: holds an option", one("engine.config", json!({ "maxmemory": "1gb" }))),
+        ("spec.sidecar.s3.domains", one("sidecar.s3", json!({ "domains": ["Upper.example:9000"] }))),
         ("spec.origins: each must have exactly one", one("origins", json!([origin("a", &["http", "file"])]))),
         (
             "spec.origins: two of them",

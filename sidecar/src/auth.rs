@@ -159,6 +159,12 @@ impl Users {
         if allowed { Ok(()) } else { Err(Denied::Forbidden) }
     }
 
+    /// The name of whom these credentials belong to.
+    pub fn name_in(&self, headers: &HeaderMap) -> Option<String> {
+        let credentials = Credentials::parse(headers.get(AUTHORIZATION)?.to_str().ok()?)?;
+        self.find(&credentials).map(|user| user.name.clone())
+    }
+
     /// The secret that goes with an access key.
     pub fn secret_of(&self, access_key: &str) -> Option<&str> {
         self.users.iter().find_map(|user| user.secret_of(access_key))

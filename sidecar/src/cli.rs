@@ -116,6 +116,9 @@ pub struct DevArgs {
     /// YAML list of read-through origins: as in a store's resource, in the form of `sidecar.json`.
     #[arg(long)]
     pub origins: Option<PathBuf>,
+    /// Domain before which a bucket may stand in the host name: bucket.DOMAIN/key is /bucket/key. May be repeated.
+    #[arg(long = "s3-domain", value_name = "DOMAIN")]
+    pub s3_domains: Vec<String>,
     /// Everything is allowed without credentials.
     #[arg(long)]
     pub anonymous: bool,

@@ -161,6 +161,7 @@ mod tests {
             origins: Vec::new(),
             compression: None,
             tls: false,
+            s3_domains: Vec::new(),
         }
     }
 

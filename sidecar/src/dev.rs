@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use blobstore_sidecar_api::config::HygieneConfig;
 use blobstore_sidecar_api::config::{CacheConfig, ClientsConfig, LimitsConfig};
+use blobstore_sidecar_api::domains::{DomainError, Domains};
 use blobstore_sidecar_api::origins::OriginConfig;
 use blobstore_sidecar_core::hygiene::book::Ledger;
 use blobstore_sidecar_core::partition::PARTITIONS_MAX;
@@ -53,6 +54,8 @@ pub enum DevError {
     },
     #[error(transparent)]
     Users(#[from] UsersError),
+    #[error("take the domains of buckets")]
+    Domains(#[from] DomainError),
     #[error("open the client port for TLS")]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -76,6 +79,7 @@ pub async fn run(args: DevArgs, log: LogFilter) -> Result<(), DevError> {
     let users = users(&args)?;
     let origins = origins(&args)?;
     let tls = tls(&args)?;
+    let domains = Domains::new(args.s3_domains.clone())?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     // Sockets have short names: the data folder's path may be too long for one.
     let run_dir = tempfile::Builder::new().prefix("blobstore-").tempdir().map_err(DevError::Folder)?;
@@ -95,7 +99,8 @@ pub async fn run(args: DevArgs, log: LogFilter) -> Result<(), DevError> {
 
     let (ledger, engine_address) = (Arc::new(Ledger::new()), EngineAddress::Unix(socket));
     let access = Access { users, origins };
-    let shell = shell(&args, engine_address.clone(), Arc::clone(&authority), access, Arc::clone(&ledger));
+    let shell =
+        shell(&args, domains, engine_address.clone(), Arc::clone(&authority), access, Arc::clone(&ledger));
     let client = listen(args.listen)?;
     let admin = listen(args.admin_listen)?;
     let address = client.local_addr().map_err(|source| DevError::Listen { address: args.listen, source })?;
@@ -138,6 +143,7 @@ pub async fn run(args: DevArgs, log: LogFilter) -> Result<(), DevError> {
 
 fn shell(
     args: &DevArgs,
+    domains: Domains,
     engine: EngineAddress,
     authority: Arc<DevAuthority>,
     access: Access,
@@ -164,7 +170,7 @@ fn shell(
     let store = Store::open(engine, options, Arc::clone(&authority) as _, ledger);
     let Access { users, origins } = access;
     let origins = crate::origins::open(origins, &ClientsConfig::default(), &limits, &store);
-    Arc::new(Shell::new(store, origins, authority, peering, limits, users))
+    Arc::new(Shell::new(store, origins, authority, peering, limits, users).with_domains(domains))
 }
 
 fn limits(args: &DevArgs) -> LimitsConfig {

@@ -3,9 +3,10 @@
 
 use std::future::Future as _;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,6 +31,16 @@ struct State {
     requests: AtomicU64,
     /// A request's body was dropped before its end.
     unread: AtomicBool,
+    /// Known once the socket is.
+    caller: OnceLock<Caller>,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    pub address: Option<IpAddr>,
+    /// The connection speaks TLS.
+    pub secure: bool,
 }
 
 impl Busy {
@@ -47,6 +58,10 @@ impl Busy {
 
     pub fn has_unread(&self) -> bool {
         self.0.unread.load(Ordering::Acquire)
+    }
+
+    pub fn caller(&self) -> Caller {
+        self.0.caller.get().copied().unwrap_or_default()
     }
 
     fn is(&self) -> bool {
@@ -110,6 +125,7 @@ pub struct GuardedStream {
 
 impl GuardedStream {
     pub fn new(stream: Wire, busy: Busy, patience: Patience) -> Self {
+        let _ = busy.0.caller.set(stream.caller());
         Self {
             stream,
             busy,

@@ -7,14 +7,14 @@ use std::time::Duration;
 use blobstore_sidecar_runtime::authority::Owner;
 use blobstore_sidecar_store::{ErrorKind, StoreError};
 use futures::FutureExt as _;
-use http::header::HeaderName;
+use http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 
 use crate::body::{Body, RequestBody};
 use crate::error::ApiError;
 use crate::forward::{self, Tried, misdirected};
-use crate::io::Busy;
+use crate::io::{Busy, Caller};
 use crate::peer::Slot;
 use crate::route::{self, Operation};
 use crate::s3::cors::Crossing;
@@ -48,7 +48,7 @@ pub use headers::{
 };
 pub use listing::{all_buckets_inside, buckets_here, page_here, page_inside};
 use open::Allowed;
-pub use open::{refusal, verdict};
+pub use open::{Asker, refusal, verdict};
 pub use uploads::{open_uploads, uploads_here};
 pub use versions::{
     HEADER_MARKER, HEADER_VERSION, VERSION_PARAMETER, takes_version, versions, versions_here,
@@ -89,16 +89,26 @@ impl ClientPort {
 
 impl Service for ClientPort {
     fn answer(self: Arc<Self>, request: Request<Incoming>, busy: Busy) -> Answer {
-        let (head, body) = request.into_parts();
-        let (is_s3, crossing) = (s3::wants(&head), Crossing::of(&head));
-        let request = Request::from_parts(head, body);
+        let (mut head, body) = request.into_parts();
+        let waits = head.headers.contains_key(EXPECT);
+        let (is_s3, crossing) = (s3::wants(&head), Crossing::of(&self.shell, &head));
+        // The S3 side reads the host itself: signatures cover host and path as they came.
+        if !is_s3 && let Some(uri) = self.shell.by_path(&head) {
+            head.uri = uri;
+        }
+        let (request, shared) = (Request::from_parts(head, body), busy.clone());
         match (is_s3, crossing) {
-            (false, None) => answer(&self.shell, Side::Client, request, busy),
+            (false, None) if !waits => answer(&self.shell, Side::Client, request, busy),
             (is_s3, crossing) => later(async move {
                 let mut response = match is_s3 {
                     true => self.s3.answer(&self.shell, request, busy).await,
                     false => answer(&self.shell, Side::Client, request, busy).await,
                 };
+                // A client that waits for leave to send goes on with its next request, and hyper would read the
+                // beginning of that as the body that never came.
+                if waits && shared.has_unread() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 if let Some(crossing) = crossing {
                     Box::pin(crossing.decorate(&self.shell, response.headers_mut())).await;
                 }
@@ -116,7 +126,7 @@ pub async fn inside(
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
     let operation = operation(Side::Inside, head)?;
-    let exchange = Exchange { shell, side: Side::Inside, head, request_id };
+    let exchange = Exchange { shell, side: Side::Inside, head, request_id, caller: Caller::default() };
     if let Some(response) = exchange.at_once(&operation) {
         return Ok(response);
     }
@@ -146,6 +156,7 @@ struct Exchange<'a> {
     side: Side,
     head: &'a request::Parts,
     request_id: &'a str,
+    caller: Caller,
 }
 
 impl Exchange<'_> {

@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use blobstore_sidecar_s3::authorization;
+use blobstore_sidecar_s3::policy::Facts;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
@@ -11,9 +12,9 @@ use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 
 use crate::body::{Body, RequestBody};
-use crate::error::{ApiError, Notation};
+use crate::error::ApiError;
 use crate::finish::Finish;
-use crate::io::Busy;
+use crate::io::{Busy, Caller};
 use crate::lane;
 use crate::route;
 use crate::shell::Shell;
@@ -26,14 +27,22 @@ mod copy;
 pub mod cors;
 mod defaults;
 mod delete;
+mod digest;
 mod documents;
 mod error;
+mod expiry;
+mod facts;
 mod form;
+mod headers;
+mod host;
+mod lifecycle;
 mod listing;
+mod mend;
 mod multipart;
 mod object;
 mod openness;
 mod partial;
+mod refusal;
 mod tagging;
 mod translate;
 mod upload;
@@ -48,12 +57,16 @@ const XML_BYTES_MAX: usize = 4 << 20;
 const FORM_BYTES_MAX: usize = 64 << 10;
 
 const HEADER_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+const HEADER_HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
 
+pub(crate) use facts::Scene;
 pub(crate) use openness::{POLICY, is_restricted};
+use refusal::Refused;
 
 /// The S3 side of the client port.
 #[derive(Debug)]
 pub struct S3 {
+    shell: Arc<Shell>,
     service: S3Service,
 }
 
@@ -61,30 +74,26 @@ pub struct S3 {
 #[derive(Clone, Debug)]
 struct Context(Arc<Shared>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     request_id: String,
     /// Metric label, known once the request is routed.
     label: OnceLock<&'static str>,
+    /// The access key that signed, where the signature is verified before the request is mended.
+    who: OnceLock<String>,
+    caller: Caller,
+    /// What is known of the request, where the handler will have to ask again.
+    facts: OnceLock<Facts>,
+    /// What is wrong with the document that was sent: code and sentence.
+    problem: OnceLock<(&'static str, String)>,
 }
 
 impl S3 {
     pub fn new(shell: Arc<Shell>) -> Self {
-        let mut config = S3Config::default();
-        config.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_BYTES_MAX;
-        config.xml_max_body_size = XML_BYTES_MAX;
-        config.form_max_fields_size = FORM_BYTES_MAX;
-        config.form_max_field_size = FORM_BYTES_MAX;
-        // What boto3 presigns with unless told otherwise.
-        config.enable_sig_v2 = true;
-        config.put_object_max_size = Some(shell.limits.body_bytes_max);
-        config.post_object_max_file_size = shell.limits.body_bytes_max;
-        let mut builder = S3ServiceBuilder::new(translate::Translator(Arc::clone(&shell)));
-        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-        builder.set_validation(access::Names);
-        builder.set_auth(access::Secrets(Arc::clone(&shell)));
-        builder.set_access(access::Rights(shell));
-        Self { service: builder.build() }
+        let config = config(&shell);
+        let mut builder = builder(&shell, Arc::clone(&config));
+        builder.set_route(mend::Mender(self::builder(&shell, config).build()));
+        Self { service: builder.build(), shell }
     }
 
     /// Answers one request of a client.
@@ -94,18 +103,62 @@ impl S3 {
         if head.method == Method::OPTIONS {
             return cors::preflight(shell, &head).await;
         }
-        let (bodyless, is_form) = (head.method == Method::HEAD, form::is_form(&head));
         let request_id = format!("{:016x}", rand::random::<u64>());
-        if let Some((code, message)) = authorization::problem(&head.headers, &head.uri) {
-            let bodyless = head.method == Method::HEAD;
-            return ApiError::bad_request(code, message).into_response(Notation::Xml, &request_id, bodyless);
-        }
-        let shared = Shared { request_id: request_id.clone(), label: OnceLock::new() };
+        let refused = Refused::of(&head.method, head.uri.path(), &request_id);
+        let shared = Shared { request_id: request_id.clone(), caller: busy.caller(), ..Shared::default() };
         let context = Context(Arc::new(shared));
         let mut finish = Finish::begin("s3", request_id.clone(), guard);
-        let body = RequestBody::new(incoming, busy, shell.body_idle());
-        let mut request = Request::from_parts(head, s3s::Body::http_body_unsync(body));
+        let mut response = match authorization::problem(&head.headers, &head.uri) {
+            Some((code, message)) => refused.by(unauthorized(code, message)),
+            None => {
+                let body = RequestBody::new(incoming, busy, shell.body_idle());
+                self.serve(head, body, &context).await.unwrap_or_else(|error| refused.by(error))
+            }
+        };
+        response = refused.finish(response, digest::problem(&context)).await;
+        // A status that s3s has no place for.
+        if let Some(status) = response.extensions_mut().remove::<StatusCode>() {
+            *response.status_mut() = status;
+        }
+        if let Ok(value) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(HEADER_HOST_ID, value.clone());
+            response.headers_mut().insert(HEADER_REQUEST_ID, value);
+        }
+        finish.rename(context.0.label.get().copied());
+        finish.answered(response.status().as_u16());
+        response.map(|body| body.finish_with(finish))
+    }
+
+    async fn serve(
+        &self,
+        mut head: request::Parts,
+        body: RequestBody,
+        context: &Context,
+    ) -> Result<Response<Body>, ApiError> {
+        if head.headers.get(AUTHORIZATION).is_some_and(HeaderValue::is_empty) {
+            head.headers.remove(AUTHORIZATION);
+        }
+        if form::is_form(&head) {
+            let _ = context.0.label.set("s3_post");
+            let shell = &self.shell;
+            let work = async {
+                let answer = Box::pin(form::answer(shell, &head, body, context)).await;
+                match answer {
+                    Ok(response) => Ok(response),
+                    Err(error) => {
+                        error.to_http_response().map(|answer| answer.map(Body::s3)).map_err(|error| {
+                            tracing::error!(%error, "a refusal cannot be told");
+                            ApiError::internal("the refusal of this form cannot be told")
+                        })
+                    }
+                }
+            };
+            return lane::caught(work).await;
+        }
+        let body = digest::body(&head, body, context);
+        let mut request = Request::from_parts(head, body);
         request.extensions_mut().insert(context.clone());
+        let request_id = &context.0.request_id;
         let work = async {
             let answer = Box::pin(self.service.call(request)).await;
             answer.map(|response| response.map(Body::s3)).map_err(|error| {
@@ -113,33 +166,51 @@ impl S3 {
                 ApiError::internal("the server failed on this request: the log has the cause under its id")
             })
         };
-        let mut response = match lane::caught(work).await {
-            Ok(response) => response,
-            Err(error) => error.into_response(Notation::Xml, &request_id, bodyless),
-        };
-        if is_form {
-            response = form::refusal(response, &request_id).await;
-        }
-        // A status that s3s has no place for.
-        if let Some(status) = response.extensions_mut().remove::<StatusCode>() {
-            *response.status_mut() = status;
-        }
-        if let Ok(value) = HeaderValue::from_str(&request_id) {
-            response.headers_mut().insert(HEADER_REQUEST_ID, value);
-        }
-        finish.rename(context.0.label.get().copied());
-        finish.answered(response.status().as_u16());
-        response.map(|body| body.finish_with(finish))
+        lane::caught(work).await
     }
 }
 
-/// Is this request S3's? Whatever carries an AWS signature; and, without any credentials, what only an S3 client
-/// sends. Who comes with a token or a password speaks to the plain lane.
+fn config(shell: &Shell) -> Arc<S3Config> {
+    let mut config = S3Config::default();
+    config.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_BYTES_MAX;
+    config.xml_max_body_size = XML_BYTES_MAX;
+    config.form_max_fields_size = FORM_BYTES_MAX;
+    config.form_max_field_size = FORM_BYTES_MAX;
+    // What boto3 presigns with unless told otherwise.
+    config.enable_sig_v2 = true;
+    config.put_object_max_size = Some(shell.limits.body_bytes_max);
+    config.post_object_max_file_size = shell.limits.body_bytes_max;
+    Arc::new(config)
+}
+
+fn builder(shell: &Arc<Shell>, config: Arc<S3Config>) -> S3ServiceBuilder {
+    let mut builder = S3ServiceBuilder::new(translate::Translator(Arc::clone(shell)));
+    builder.set_config(Arc::new(StaticConfigProvider::new(config)));
+    builder.set_validation(access::Names);
+    builder.set_auth(access::Secrets(Arc::clone(shell)));
+    builder.set_access(access::Rights(Arc::clone(shell)));
+    if !shell.domains.is_empty() {
+        builder.set_host(host::Hosts(Arc::clone(shell)));
+    }
+    builder
+}
+
+/// Credentials that cannot be: the request is malformed, unless it lacks what every signed one has.
+fn unauthorized(code: &'static str, message: &'static str) -> ApiError {
+    let status = if code == "AccessDenied" { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
+    ApiError::new(status, code, message)
+}
+
+/// Is this request S3's? Whatever carries an AWS signature; and, without credentials of the plain lane, what only an
+/// S3 client sends. Who comes with a token or a password speaks to the plain lane.
 pub fn wants(head: &request::Parts) -> bool {
     if route::is_signed(&head.headers, &head.uri) {
         return true;
     }
-    if head.headers.contains_key(AUTHORIZATION) {
+    let credentials = head.headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+    let scheme = credentials.map(|text| text.split(' ').next().unwrap_or_default());
+    if scheme.is_some_and(|scheme| ["bearer", "basic"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
+    {
         return false;
     }
     if head.method == Method::OPTIONS {

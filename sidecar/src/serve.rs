@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blobstore_sidecar_api::config::{LimitsConfig, SidecarConfig};
+use blobstore_sidecar_api::domains::{DomainError, Domains};
 use blobstore_sidecar_api::ports as names;
 use blobstore_sidecar_core::hygiene::book::Ledger;
 use blobstore_sidecar_hygiene::{Hygiene, HygieneOptions};
@@ -41,6 +42,8 @@ const GRACE_EXTRA_SECONDS: u64 = 20;
 pub enum ServeError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("take the domains of buckets")]
+    Domains(#[from] DomainError),
     #[error("open the client port for TLS")]
     Tls(#[from] TlsError),
     #[error("make a client of the Kubernetes API")]
@@ -72,7 +75,7 @@ pub async fn run(args: ServeArgs, log: LogFilter) -> Result<(), ServeError> {
     let listeners = listen(&args)?;
     let shard = member(&pod, register)?;
     let ledger = Arc::new(Ledger::new());
-    let shell = shell(&pod, &shard, users, Arc::clone(&ledger));
+    let shell = shell(&pod, &shard, users, Arc::clone(&ledger))?;
     let hygiene = hygiene(&pod, ledger, &shell);
     let control = Arc::new(PodControl::new(shard, hygiene, Arc::clone(&shell)));
     let Listeners { client, admin, peer } = listeners;
@@ -132,7 +135,12 @@ fn hygiene(pod: &PodConfig, ledger: Arc<Ledger>, shell: &Arc<Shell>) -> Hygiene 
     Hygiene::start(options, ledger, Arc::new(ShellHooks::new(Arc::clone(shell))))
 }
 
-fn shell(pod: &PodConfig, shard: &ShardHandle, users: Users, ledger: Arc<Ledger>) -> Arc<Shell> {
+fn shell(
+    pod: &PodConfig,
+    shard: &ShardHandle,
+    users: Users,
+    ledger: Arc<Ledger>,
+) -> Result<Arc<Shell>, DomainError> {
     let config = &pod.config;
     let authority = shard.authority();
     let peering = PeeringConfig {
@@ -149,7 +157,9 @@ fn shell(pod: &PodConfig, shard: &ShardHandle, users: Users, ledger: Arc<Ledger>
     };
     let store = Store::open(engine_address(), options, Arc::clone(&authority), ledger);
     let origins = crate::origins::open(config.origins.clone(), &config.clients, &config.limits, &store);
-    Arc::new(Shell::new(store, origins, authority, peering, config.limits.clone(), users))
+    let domains = Domains::new(config.s3_domains.clone())?;
+    let shell = Shell::new(store, origins, authority, peering, config.limits.clone(), users);
+    Ok(Arc::new(shell.with_domains(domains)))
 }
 
 struct Listeners {

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::io::Caller;
 use crate::metrics::CERTIFICATES;
 
 /// A renewed Secret reaches the mount within a minute; looking more often than this gains nothing.
@@ -158,6 +159,17 @@ fn pair((certificate, key): &Texts, files: &Files) -> Result<CertifiedKey, TlsEr
 pub enum Wire {
     Bare(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Wire {
+    /// Who is at the other end.
+    pub fn caller(&self) -> Caller {
+        let (stream, secure) = match self {
+            Self::Bare(stream) => (stream, false),
+            Self::Tls(stream) => (stream.get_ref().0, true),
+        };
+        Caller { address: stream.peer_addr().ok().map(|address| address.ip()), secure }
+    }
 }
 
 impl AsyncRead for Wire {

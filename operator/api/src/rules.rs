@@ -82,6 +82,11 @@ const RULES: &[(&str, &str, &str)] = &[
         "spec.sidecar.cache.maxEntryBytes: must not be larger than spec.sidecar.cache.maxBytes",
     ),
     (
+        "spec.sidecar.s3.domains",
+        "self.all(d, d.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$'))",
+        "spec.sidecar.s3.domains: each a name of DNS in lower case, without a port and without the bucket",
+    ),
+    (
         "spec.origins",
         "self.all(o, [has(o.s3), has(o.gcs), has(o.azure), has(o.http), has(o.file)].filter(x, x).size() == 1)",
         "spec.origins: each must have exactly one of s3, gcs, azure, http and file",

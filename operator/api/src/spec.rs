@@ -24,7 +24,8 @@ pub use origins::{
     S3Origin,
 };
 pub use sidecar::{
-    CacheSpec, ClientsSpec, CompressionMode, CompressionSpec, LimitsSpec, SidecarSpec, TimingSpec,
+    CacheSpec, ClientsSpec, CompressionMode, CompressionSpec, DOMAINS_MAX, LimitsSpec, S3Spec, SidecarSpec,
+    TimingSpec,
 };
 
 use kube::CustomResource;

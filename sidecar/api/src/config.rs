@@ -37,6 +37,10 @@ pub struct SidecarConfig {
     /// sidecar of before it can read the document.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tls: bool,
+    /// Domains before which a bucket may stand in a host name. Absent without any, so that a sidecar of before them
+    /// can read the document.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub s3_domains: Vec<String>,
 }
 
 /// zstd for bodies that nobody uses.

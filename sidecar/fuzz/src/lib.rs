@@ -6,6 +6,7 @@ pub mod drive;
 pub mod mutate;
 mod parsers;
 mod s3;
+mod s3_edges;
 
 /// Longest input tried: twice the largest header block that a client may send us matters, more only repeats.
 pub const INPUT_BYTES_MAX: usize = 8 << 10;
@@ -44,6 +45,9 @@ targets! {
     "entries" => parsers::entries,
     "lifecycle" => parsers::lifecycle,
     "policy" => parsers::policy,
+    "host" => s3_edges::host,
+    "form" => s3_edges::form,
+    "form_policy" => s3_edges::form_policy,
     "credentials" => parsers::credentials,
     "query" => parsers::query,
     "users" => parsers::users,

@@ -15,7 +15,10 @@ use blobstore_sidecar_core::{
     record::{Attributes, HEAD_BYTES, Head, Record},
     tar,
 };
-use blobstore_sidecar_s3::{authorization, checksum, policy::Policy};
+use blobstore_sidecar_s3::{
+    authorization, checksum,
+    policy::{Deed, Policy, Verdict},
+};
 use blobstore_sidecar_store::fuzzing;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -167,7 +170,22 @@ pub(crate) fn lifecycle(input: &[u8]) {
 }
 
 pub(crate) fn policy(input: &[u8]) {
-    let _ = Policy::parse(&text(input), "bucket");
+    let Ok(policy) = Policy::parse(&text(input), "bucket") else { return };
+    let fact = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let facts = [
+        fact("aws:sourceip", "192.0.2.7"),
+        fact("aws:currenttime", "1893456000"),
+        fact("s3:prefix", "a/b"),
+        fact("s3:max-keys", "10"),
+        fact("s3:requestobjecttagkeys", "a"),
+    ];
+    for user in [None, Some("ann")] {
+        for facts in [&facts[..], &[]] {
+            let deed = Deed { user, action: "s3:GetObject", bucket: "bucket", key: "a/b", facts };
+            let (open, restricted) = (policy.verdict(deed, false), policy.verdict(deed, true));
+            assert!(open == restricted || (open, restricted) == (Verdict::Allow, Verdict::Silent));
+        }
+    }
 }
 
 /// First line: `Authorization`; the rest: a query.

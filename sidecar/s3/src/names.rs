@@ -29,6 +29,14 @@ pub fn url_encoded(key: &str) -> String {
     utf8_percent_encode(key, PLAIN).to_string()
 }
 
+/// A key as a document shows it: encoded if the client asked for that, else with what XML cannot hold in any form
+/// replaced, so that one such key does not spoil the document.
+pub fn shown(key: &str, url: bool) -> String {
+    let unreadable =
+        |c: char| (c < ' ' && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{fffe}' | '\u{ffff}');
+    if url { url_encoded(key) } else { key.replace(unreadable, "\u{fffd}") }
+}
+
 /// The path of a request for an object.
 pub fn path_of(bucket: &str, key: &str) -> String {
     format!("/{bucket}/{}", url_encoded(key))
@@ -53,6 +61,7 @@ mod tests {
 
     #[test]
     fn keys_are_encoded_but_for_slashes() {
-        assert_eq!(url_encoded("a b/ä+%\u{1}"), "a%20b/%C3%A4%2B%25%01");
+        assert_eq!(shown("a b/ä+%\u{1}", true), "a%20b/%C3%A4%2B%25%01");
+        assert_eq!(shown("a b/ä+%\u{1}\n", false), "a b/ä+%\u{fffd}\n");
     }
 }

@@ -1,9 +1,17 @@
-//! Bucket policies, as far as this store evaluates them: what everybody may do, by action and resource. Statements
-//! that depend on more are refused when they are set: a policy that is kept and not followed would be a lie.
+//! Bucket policies, as far as this store evaluates them: who may do what to what, and on which conditions. What is not
+//! evaluated is refused when it is set: a policy that is kept and not followed would be a lie.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::actions::{self, Level};
+
+mod condition;
+mod principal;
+
+use condition::Condition;
+pub use condition::{EXISTING_TAG, Facts};
+use principal::Principals;
 
 /// S3's own limit.
 pub const POLICY_BYTES_MAX: usize = 20 << 10;
@@ -11,11 +19,15 @@ pub const POLICY_BYTES_MAX: usize = 20 << 10;
 /// What somebody is about to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Deed<'a> {
+    /// The name of the user; nobody, if nobody signed.
+    pub user: Option<&'a str>,
     /// `s3:GetObject` and the like.
     pub action: &'a str,
     pub bucket: &'a str,
     /// Empty: the bucket itself.
     pub key: &'a str,
+    /// What else is known of the request.
+    pub facts: &'a [(String, String)],
 }
 
 /// A policy that can be evaluated.
@@ -27,18 +39,53 @@ pub struct Policy {
 #[derive(Clone, Debug)]
 struct Statement {
     allow: bool,
-    actions: Vec<String>,
-    resources: Vec<String>,
+    principals: Principals,
+    actions: Patterns,
+    resources: Patterns,
+    conditions: Vec<Condition>,
+}
+
+/// Actions or resources, or all but these.
+#[derive(Clone, Debug)]
+struct Patterns {
+    but: bool,
+    all: Vec<String>,
+}
+
+impl Patterns {
+    /// Exactly one of the two forms. `what`: for the refusal.
+    fn parse(
+        given: Option<OneOrMany<String>>,
+        not: Option<OneOrMany<String>>,
+        what: &str,
+    ) -> Result<Self, PolicyError> {
+        let (but, all) = match (given, not) {
+            (Some(given), None) => (false, given.all()),
+            (None, Some(not)) => (true, not.all()),
+            (None, None) => return Err(malformed(&format!("Missing required field {what}"))),
+            (Some(_), Some(_)) => {
+                return Err(malformed(&format!("A statement has either {what} or Not{what}")));
+            }
+        };
+        if all.is_empty() {
+            return Err(malformed("Policy statement must contain actions and resources"));
+        }
+        Ok(Self { but, all })
+    }
+
+    fn cover(&self, fits: impl Fn(&String) -> bool) -> bool {
+        self.all.iter().any(fits) != self.but
+    }
 }
 
 /// What a policy says of a deed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Everybody may.
+    /// Whoever asks may.
     Allow,
-    /// Nobody may.
+    /// He may not, whatever his rights.
     Deny,
-    /// Who has the right may.
+    /// He may if he has the right.
     Silent,
 }
 
@@ -67,13 +114,13 @@ struct Raw {
     #[serde(default, rename = "Sid")]
     _sid: Option<String>,
     effect: String,
-    principal: Option<serde_json::Value>,
+    principal: Option<Value>,
+    not_principal: Option<Value>,
     action: Option<OneOrMany<String>>,
+    not_action: Option<OneOrMany<String>>,
     resource: Option<OneOrMany<String>>,
-    condition: Option<serde_json::Value>,
-    not_principal: Option<serde_json::Value>,
-    not_action: Option<serde_json::Value>,
-    not_resource: Option<serde_json::Value>,
+    not_resource: Option<OneOrMany<String>>,
+    condition: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -108,21 +155,31 @@ impl Policy {
         Ok(Self { statements: statements.collect::<Result<_, _>>()? })
     }
 
-    /// What is said of everybody doing this. A denial wins, in whichever statement it stands.
-    pub fn verdict(&self, deed: Deed<'_>) -> Verdict {
-        let meant = |allow: bool| {
-            self.statements.iter().any(|statement| statement.allow == allow && statement.is_about(deed))
-        };
-        match (meant(false), meant(true)) {
-            (true, _) => Verdict::Deny,
-            (false, true) => Verdict::Allow,
-            (false, false) => Verdict::Silent,
+    /// What is said of this. A denial wins, in whichever statement it stands. `restricted`: what is allowed to anybody is
+    /// allowed to users only.
+    pub fn verdict(&self, deed: Deed<'_>, restricted: bool) -> Verdict {
+        let about =
+            |allow: bool| self.statements.iter().filter(move |one| one.allow == allow && one.is_about(deed));
+        if about(false).next().is_some() {
+            return Verdict::Deny;
         }
+        let open = about(true).any(|one| !(restricted && deed.user.is_none() && one.is_public()));
+        if open { Verdict::Allow } else { Verdict::Silent }
     }
 
-    /// Does it open anything to everybody?
+    /// Does it open anything to anybody?
     pub fn is_public(&self) -> bool {
-        self.statements.iter().any(|statement| statement.allow)
+        self.statements.iter().any(|statement| statement.allow && statement.is_public())
+    }
+
+    /// Does it ask about anything but who does what?
+    pub fn has_conditions(&self) -> bool {
+        self.statements.iter().any(|statement| !statement.conditions.is_empty())
+    }
+
+    /// Does it ask about the tags that the object has?
+    pub fn wants_tags(&self) -> bool {
+        self.statements.iter().flat_map(|statement| &statement.conditions).any(Condition::wants_tags)
     }
 }
 
@@ -130,68 +187,46 @@ fn malformed(message: &str) -> PolicyError {
     PolicyError::Malformed(message.to_owned())
 }
 
+fn unknown(what: &str) -> PolicyError {
+    PolicyError::NotImplemented(format!("{what} in a bucket policy is not implemented"))
+}
+
 fn statement(raw: Raw, bucket: &str) -> Result<Statement, PolicyError> {
-    let unknown =
-        |what: &str| PolicyError::NotImplemented(format!("{what} in a bucket policy is not implemented"));
     let allow = match raw.effect.as_str() {
         "Allow" => true,
         "Deny" => false,
         other => return Err(malformed(&format!("Invalid effect: {other}"))),
     };
-    if raw.not_principal.is_some() || raw.not_action.is_some() || raw.not_resource.is_some() {
-        return Err(unknown("NotPrincipal, NotAction or NotResource"));
-    }
-    if raw.condition.is_some_and(|condition| condition.as_object().is_none_or(|map| !map.is_empty())) {
-        return Err(unknown("Condition"));
-    }
-    let principal = raw.principal.ok_or_else(|| malformed("Missing required field Principal"))?;
-    if !is_everybody(&principal) {
-        return Err(unknown("A Principal other than \"*\""));
-    }
-    let actions = raw.action.ok_or_else(|| malformed("Missing required field Action"))?.all();
-    let resources = raw.resource.ok_or_else(|| malformed("Missing required field Resource"))?.all();
-    if resources.iter().any(|resource| resource.contains("${")) {
+    let principals = Principals::parse(raw.principal.as_ref(), raw.not_principal.as_ref())?;
+    let actions = Patterns::parse(raw.action, raw.not_action, "Action")?;
+    let mut resources = Patterns::parse(raw.resource, raw.not_resource, "Resource")?;
+    if resources.all.iter().any(|resource| resource.contains("${")) {
         return Err(unknown("A variable"));
     }
-    let own = resources.iter().map(|resource| {
+    let own = resources.all.iter().map(|resource| {
         let path = resource.strip_prefix("arn:aws:s3:::").unwrap_or_default();
         let fits = path == bucket || path.strip_prefix(bucket).is_some_and(|rest| rest.starts_with('/'));
         fits.then(|| path.to_owned()).ok_or_else(|| malformed("Policy has invalid resource"))
     });
-    let resources: Vec<String> = own.collect::<Result<_, _>>()?;
-    if actions.is_empty() || resources.is_empty() {
-        return Err(malformed("Policy statement must contain actions and resources"));
+    resources.all = own.collect::<Result<_, _>>()?;
+    for action in &actions.all {
+        applies(action, &resources, actions.but)?;
     }
-    for action in &actions {
-        applies(action, &resources)?;
-    }
-    Ok(Statement { allow, actions, resources })
+    let conditions = condition::parse(raw.condition.as_ref())?;
+    Ok(Statement { allow, principals, actions, resources, conditions })
 }
 
 /// An action that nothing has, or that fits none of the resources, is a mistake that would go unnoticed.
-fn applies(action: &str, resources: &[String]) -> Result<(), PolicyError> {
+fn applies(action: &str, resources: &Patterns, but: bool) -> Result<(), PolicyError> {
     let levels = actions::levels(action);
     if levels.is_empty() {
         return Err(malformed("Policy has invalid action"));
     }
     let level = |path: &String| if path.contains('/') { Level::Object } else { Level::Bucket };
-    if !resources.iter().any(|path| levels.contains(&level(path))) {
+    if !but && !resources.but && !resources.all.iter().any(|path| levels.contains(&level(path))) {
         return Err(malformed("Action does not apply to any resource(s) in statement"));
     }
     Ok(())
-}
-
-fn is_everybody(principal: &serde_json::Value) -> bool {
-    use serde_json::Value;
-    let star = |value: &Value| value.as_str() == Some("*");
-    match principal {
-        Value::String(text) => text == "*",
-        Value::Object(map) => map.get("AWS").is_some_and(|aws| match aws {
-            Value::Array(all) => all.iter().any(star),
-            one => star(one),
-        }),
-        _ => false,
-    }
 }
 
 impl Statement {
@@ -201,8 +236,15 @@ impl Statement {
         } else {
             format!("{}/{}", deed.bucket, deed.key)
         };
-        self.actions.iter().any(|action| actions::names(action, deed.action))
-            && self.resources.iter().any(|resource| like(resource.as_bytes(), path.as_bytes()))
+        self.principals.covers(deed.user)
+            && self.actions.cover(|action| actions::names(action, deed.action))
+            && self.resources.cover(|resource| like(resource.as_bytes(), path.as_bytes()))
+            && self.conditions.iter().all(|condition| condition.holds(deed.facts))
+    }
+
+    /// To anybody at all, from wherever?
+    fn is_public(&self) -> bool {
+        self.principals.is_anybody() && !self.conditions.iter().any(Condition::is_narrow)
     }
 }
 
@@ -233,93 +275,4 @@ pub(crate) fn like(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const READ: &str = r#"{"Version":"2012-10-17","Statement":[
-        {"Effect":"Allow","Principal":{"AWS":["*"]},"Action":["s3:GetObject"],"Resource":"arn:aws:s3:::b/pub/*"},
-        {"Effect":"Deny","Principal":"*","Action":"s3:*","Resource":["arn:aws:s3:::b/pub/x*"]}]}"#;
-
-    fn check(text: &str, action: &str, key: &str, want: Verdict) {
-        let policy = Policy::parse(text, "b").expect("a policy");
-        assert_eq!(policy.verdict(Deed { action, bucket: "b", key }), want, "{action} {key}");
-    }
-
-    #[test]
-    fn what_is_allowed_is_allowed_and_a_denial_wins() {
-        check(READ, "s3:GetObject", "pub/a/b", Verdict::Allow);
-        check(READ, "s3:GetObject", "private", Verdict::Silent);
-        check(READ, "s3:PutObject", "pub/a", Verdict::Silent);
-        check(READ, "s3:GetObjectTagging", "pub/a", Verdict::Silent);
-        check(READ, "s3:GetObject", "pub/x1", Verdict::Deny);
-        check(READ, "s3:PutObject", "pub/x1", Verdict::Deny);
-        check(READ, "s3:ListBucket", "", Verdict::Silent);
-    }
-
-    #[test]
-    fn a_bucket_is_not_its_objects() {
-        let all = |resource: &str| {
-            format!(
-                r#"{{"Statement":{{"Sid":"1","Effect":"Allow","Principal":"*","Action":"s3:*","Resource":"{resource}"}}}}"#
-            )
-        };
-        let objects = all("arn:aws:s3:::b/*");
-        check(&objects, "s3:ListBucket", "", Verdict::Silent);
-        check(&objects, "s3:DeleteObject", "any/key", Verdict::Allow);
-        let bucket = all("arn:aws:s3:::b");
-        check(&bucket, "s3:ListBucket", "", Verdict::Allow);
-        check(&bucket, "s3:GetObject", "key", Verdict::Silent);
-        let prefix = all("arn:aws:s3:::b/a?/");
-        check(&prefix, "s3:GetObject", "a1/", Verdict::Allow);
-        check(&prefix, "s3:GetObject", "a1/x", Verdict::Silent);
-    }
-
-    #[test]
-    fn names_of_actions_have_no_case() {
-        let text = READ.replace("s3:GetObject", "S3:getobject");
-        check(&text, "s3:GetObject", "pub/a", Verdict::Allow);
-    }
-
-    #[test]
-    fn what_cannot_be_followed_is_refused() {
-        let refuse = |text: &str| Policy::parse(text, "b").expect_err("no policy of ours");
-        let with = |part: &str| {
-            format!(r#"{{"Statement":{{"Effect":"Allow",{part},"Resource":"arn:aws:s3:::b/*"}}}}"#)
-        };
-        assert!(matches!(refuse("{"), PolicyError::Malformed(_)));
-        for part in [
-            r#""Principal":{"AWS":"arn:aws:iam::1:root"},"Action":"s3:GetObject""#,
-            r#""Principal":{"Service":"*"},"Action":"s3:GetObject""#,
-            r#""Principal":"*","NotAction":"s3:GetObject""#,
-            r#""Principal":"*","Action":"s3:GetObject","Condition":{"Bool":{"aws:SecureTransport":"true"}}"#,
-        ] {
-            assert!(matches!(refuse(&with(part)), PolicyError::NotImplemented(_)), "{part}");
-        }
-        for part in [
-            r#""Principal":"*","Action":"s3:GetObjekt""#,
-            r#""Principal":"*","Action":"s3:ListBucket""#,
-            r#""Principal":"*","Action":[]"#,
-            r#""Principal":"*","Action":"s3:GetObject","Conditions":{}"#,
-            r#""Principal":"*","Action":"s3:GetObject","Action":"s3:PutObject""#,
-            r#""Action":"s3:GetObject""#,
-        ] {
-            assert!(matches!(refuse(&with(part)), PolicyError::Malformed(_)), "{part}");
-        }
-        for other in [":::other/", ":::bb/", ":::*/"] {
-            assert!(matches!(refuse(&READ.replace(":::b/", other)), PolicyError::Malformed(_)), "{other}");
-        }
-    }
-
-    #[test]
-    fn stars_stand_for_any_text() {
-        for (pattern, text, want) in [
-            ("*", "", true),
-            ("a*c", "abbc", true),
-            ("a*c", "abb", false),
-            ("a?c*", "abcd", true),
-            ("", "a", false),
-        ] {
-            assert_eq!(like(pattern.as_bytes(), text.as_bytes()), want, "{pattern} {text}");
-        }
-    }
-}
+mod tests;

@@ -47,6 +47,7 @@ fn sidecar_config(persistence: Persistence) -> SidecarConfig {
         origins: Vec::new(),
         compression: None,
         tls: false,
+        s3_domains: Vec::new(),
     }
 }
 

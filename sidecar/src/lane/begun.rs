@@ -14,7 +14,7 @@ use super::{Exchange, HEADER_REQUEST_ID, Side, operation};
 use crate::body::{Body, RequestBody};
 use crate::error::{ApiError, Notation};
 use crate::finish::Finish;
-use crate::io::Busy;
+use crate::io::{Busy, Caller};
 use crate::metrics::PANICS;
 use crate::route::{self, Operation};
 use crate::server::{Answer, later};
@@ -39,22 +39,24 @@ struct Begun {
     request_id: String,
     operation: Result<Operation, ApiError>,
     finish: Finish,
+    caller: Caller,
 }
 
 impl Begun {
     fn of(shell: &Arc<Shell>, side: Side, request: Request<Incoming>, busy: Busy) -> Self {
-        let guard = busy.enter();
+        let (guard, caller) = (busy.enter(), busy.caller());
         let (head, incoming) = request.into_parts();
         let body = RequestBody::new(incoming, busy, shell.body_idle());
         let request_id = request_id(&head, side);
         let operation = operation(side, &head);
         let label = operation.as_ref().map_or("invalid", Operation::label);
         let finish = Finish::begin(label, request_id.clone(), guard);
-        Self { shell: Arc::clone(shell), side, head, body, request_id, operation, finish }
+        Self { shell: Arc::clone(shell), side, head, body, request_id, operation, finish, caller }
     }
 
     fn exchange(&self) -> Exchange<'_> {
-        Exchange { shell: &self.shell, side: self.side, head: &self.head, request_id: &self.request_id }
+        let (shell, request_id) = (&self.shell, self.request_id.as_str());
+        Exchange { shell, side: self.side, head: &self.head, request_id, caller: self.caller }
     }
 
     async fn answer(mut self) -> Response<Body> {

@@ -27,6 +27,7 @@ use super::{Exchange, HEADER_ETAG, HEADER_VERSION, Side, operation};
 use crate::auth::{Denied, Right, Target};
 use crate::body::{Body, RequestBody, StreamError};
 use crate::error::ApiError;
+use crate::io::Caller;
 use crate::route::Bulk;
 use crate::shell::Shell;
 
@@ -126,6 +127,7 @@ pub(super) async fn answer(
         shell: Arc::clone(shell),
         bucket: bucket.clone(),
         request_id: exchange.request_id.to_owned(),
+        caller: exchange.caller,
         headers: headers_of_items(given, &bulk),
     };
     let (to, from) = tokio::io::duplex(ANSWER_BYTES_MAX);
@@ -180,6 +182,7 @@ struct Work {
     shell: Arc<Shell>,
     bucket: BucketName,
     request_id: String,
+    caller: Caller,
     headers: HeaderMap,
 }
 
@@ -296,7 +299,8 @@ impl Work {
             let answer = async {
                 let head = parts(method, &path, headers)?;
                 let (shell, request_id) = (&self.shell, self.request_id.as_str());
-                let exchange = Exchange { shell, side: Side::Client, head: &head, request_id };
+                let exchange =
+                    Exchange { shell, side: Side::Client, head: &head, request_id, caller: self.caller };
                 let response = exchange.handle(operation(Side::Client, &head)?, body).await?;
                 match response.status().is_success() {
                     true => Ok(response),

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use super::{Exchange, Side, TRIES_MAX, TRY_PAUSE};
 use crate::body::Body;
 use crate::error::ApiError;
+use crate::io::Caller;
 use crate::peers::Peering;
 use crate::render;
 use crate::route::ListQuery;
@@ -63,7 +64,12 @@ pub async fn page_inside(
     query: &ListQuery,
 ) -> Result<ListPage, ApiError> {
     let head = bucket_head(bucket.as_str());
-    page(&Exchange { shell, side: Side::Inside, head: &head, request_id }, bucket, query).await
+    page(
+        &Exchange { shell, side: Side::Inside, head: &head, request_id, caller: Caller::default() },
+        bucket,
+        query,
+    )
+    .await
 }
 
 /// Asks about a bucket, which must be there, for this pod's own S3 side.
@@ -77,7 +83,7 @@ where
     F: Future<Output = Result<T, StoreError>>,
 {
     let head = bucket_head(bucket);
-    let exchange = Exchange { shell, side: Side::Inside, head: &head, request_id };
+    let exchange = Exchange { shell, side: Side::Inside, head: &head, request_id, caller: Caller::default() };
     let bucket = BucketName::parse(bucket)
         .map_err(|error| ApiError::bad_request("InvalidBucketName", error.to_string()))?;
     of_known(&exchange, &bucket, ask).await
@@ -105,7 +111,7 @@ fn bucket_head(bucket: &str) -> request::Parts {
 /// All buckets, for this pod's own S3 side.
 pub async fn all_buckets_inside(shell: &Arc<Shell>, request_id: &str) -> Result<Vec<BucketInfo>, ApiError> {
     let (head, ()) = Request::new(()).into_parts();
-    let exchange = Exchange { shell, side: Side::Inside, head: &head, request_id };
+    let exchange = Exchange { shell, side: Side::Inside, head: &head, request_id, caller: Caller::default() };
     whole(&exchange, || all_buckets(shell)).await
 }
 

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use blobstore_sidecar_s3::actions;
-use blobstore_sidecar_s3::policy::{Deed, Policy, Verdict};
+use blobstore_sidecar_s3::names::path_of;
+use blobstore_sidecar_s3::policy::{Deed, EXISTING_TAG, Facts, Policy, Verdict};
 use blobstore_sidecar_store::{BucketInfo, ErrorKind, StoreError};
-use http::StatusCode;
+use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
 
 use super::{Exchange, HEADER_TAGS, Side, VERSION_PARAMETER, failure};
 use crate::auth::{Denied, Target};
+use crate::body::RequestBody;
 use crate::error::ApiError;
 use crate::metrics::{REJECTED, reason};
-use crate::route::Operation;
-use crate::s3;
+use crate::route::{self, Operation};
+use crate::s3::{self, Scene};
 use crate::shell::Shell;
 
 /// What a bucket's policy says of doing all of this with one key of it, or with the bucket itself (an empty key). A
@@ -22,35 +25,79 @@ use crate::shell::Shell;
 pub async fn verdict(
     shell: &Arc<Shell>,
     actions: &[impl AsRef<str>],
-    bucket: &str,
-    key: &str,
+    (bucket, key): (&str, &str),
+    asker: &(dyn Fn() -> Asker + Send + Sync),
 ) -> Result<Verdict, StoreError> {
     let Ok(name) = BucketName::parse(bucket) else { return Ok(Verdict::Silent) };
-    let said = |info: &BucketInfo| verdict_of(info, actions, key);
-    if let Some(verdict) = shell.store.bucket_at_hand(&name, said) {
+    let said = |info: &BucketInfo| verdict_of(info, actions, key, asker, None);
+    let known = shell.store.bucket_at_hand(&name, said);
+    if let Some(Some(verdict)) = known {
         return Ok(verdict);
     }
     // Boxed: what is known here does without it.
-    match Box::pin(shell.store.bucket_last_known(&name)).await {
-        Ok(info) => Ok(said(&info)),
-        Err(error) if error.kind == ErrorKind::NoSuchBucket => Ok(Verdict::Silent),
-        Err(error) => Err(error),
+    let info = match Box::pin(shell.store.bucket_last_known(&name)).await {
+        Ok(info) => info,
+        Err(error) if error.kind == ErrorKind::NoSuchBucket => return Ok(Verdict::Silent),
+        Err(error) => return Err(error),
+    };
+    if let Some(verdict) = said(&info) {
+        return Ok(verdict);
     }
+    let tags = tags(shell, bucket, key).await;
+    Ok(verdict_of(&info, actions, key, asker, Some(tags)).unwrap_or(Verdict::Deny))
 }
 
-fn verdict_of(info: &BucketInfo, actions: &[impl AsRef<str>], key: &str) -> Verdict {
+/// `None`: the policy asks about the tags of the object, which have to be looked up.
+fn verdict_of(
+    info: &BucketInfo,
+    actions: &[impl AsRef<str>],
+    key: &str,
+    asker: &(dyn Fn() -> Asker + Send + Sync),
+    tags: Option<Facts>,
+) -> Option<Verdict> {
     let bucket = info.name.as_str();
-    let Some(text) = info.document(s3::POLICY) else { return Verdict::Silent };
+    let Some(text) = info.document(s3::POLICY) else { return Some(Verdict::Silent) };
     let Ok(policy) = Policy::parse(text, bucket) else {
         tracing::warn!(bucket, "the bucket's policy cannot be read: nobody may use it until it is replaced");
-        return Verdict::Deny;
+        return Some(Verdict::Deny);
     };
-    let verdicts = actions.iter().map(|action| policy.verdict(Deed { action: action.as_ref(), bucket, key }));
-    all(verdicts, s3::is_restricted(info))
+    if policy.wants_tags() && !key.is_empty() && tags.is_none() {
+        return None;
+    }
+    let Asker { user, mut facts } = asker();
+    facts.extend(tags.unwrap_or_default());
+    let restricted = s3::is_restricted(info);
+    let deed = |action| Deed { user: user.as_deref(), action, bucket, key, facts: &facts };
+    Some(all(actions.iter().map(|action| policy.verdict(deed(action.as_ref()), restricted))))
 }
 
-/// One denial denies, and all have to be allowed. `restricted`: nothing is opened to everybody.
-fn all(verdicts: impl Iterator<Item = Verdict>, restricted: bool) -> Verdict {
+/// Who asks, and what else is known of the request. Found out only where a policy wants to know.
+#[derive(Clone, Debug, Default)]
+pub struct Asker {
+    /// By name; nobody, if nobody signed.
+    pub user: Option<String>,
+    pub facts: Facts,
+}
+
+/// The tags of an object that is there already, as facts.
+fn tags<'a>(shell: &'a Arc<Shell>, bucket: &'a str, key: &'a str) -> BoxFuture<'a, Facts> {
+    Box::pin(async move {
+        let mut request = http::Request::new(());
+        *request.method_mut() = Method::HEAD;
+        *request.uri_mut() = path_of(bucket, key).parse().unwrap_or_default();
+        let (head, ()) = request.into_parts();
+        let found = super::inside(shell, &head, "", RequestBody::none()).await;
+        let text =
+            found.ok().and_then(|found| Some(found.headers().get(HEADER_TAGS)?.to_str().ok()?.to_owned()));
+        let tags = route::parameters(&text.unwrap_or_default()).unwrap_or_default();
+        let fact =
+            |(name, value): (String, String)| (format!("{EXISTING_TAG}{}", name.to_ascii_lowercase()), value);
+        tags.into_iter().map(fact).collect()
+    })
+}
+
+/// One denial denies, and all have to be allowed.
+fn all(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
     let (mut any, mut every) = (false, true);
     for verdict in verdicts {
         match verdict {
@@ -59,7 +106,7 @@ fn all(verdicts: impl Iterator<Item = Verdict>, restricted: bool) -> Verdict {
             Verdict::Silent => every = false,
         }
     }
-    if any && every && !restricted { Verdict::Allow } else { Verdict::Silent }
+    if any && every { Verdict::Allow } else { Verdict::Silent }
 }
 
 /// What allows a request.
@@ -98,9 +145,9 @@ impl Exchange<'_> {
         let version = self.names_version();
         for (action, bucket, key, opens) in deeds(operation, self.head.headers.contains_key(HEADER_TAGS)) {
             let action = if version { actions::versioned(action) } else { action };
-            let said = verdict(self.shell, &[action], bucket, key).await;
+            let said = verdict(self.shell, &[action], (bucket, key), &|| self.asker()).await;
             match said.map_err(|error| self.fail(error))? {
-                Verdict::Deny => return Err(denied("the bucket's policy denies this to everybody")),
+                Verdict::Deny => return Err(denied("the bucket's policy denies this")),
                 Verdict::Allow if opens => opened = true,
                 Verdict::Allow | Verdict::Silent => open = false,
             }
@@ -124,6 +171,12 @@ impl Exchange<'_> {
         })
     }
 
+    fn asker(&self) -> Asker {
+        let user = self.shell.users().name_in(&self.head.headers);
+        let scene = Scene { headers: &self.head.headers, uri: &self.head.uri, caller: self.caller };
+        Asker { facts: scene.facts(user.as_deref()), user }
+    }
+
     /// Is it about one version? That is another action to a policy.
     fn names_version(&self) -> bool {
         let pairs = self.head.uri.query().unwrap_or_default().split('&');
@@ -138,7 +191,7 @@ impl Exchange<'_> {
         if error.code != "NoSuchKey" {
             return error;
         }
-        match verdict(self.shell, &["s3:ListBucket"], bucket, "").await {
+        match verdict(self.shell, &["s3:ListBucket"], (bucket, ""), &|| self.asker()).await {
             Ok(Verdict::Allow) => error,
             _ => denied("the object is not there, or may not be seen"),
         }
@@ -198,15 +251,14 @@ mod tests {
     #[test]
     fn all_must_be_allowed_and_one_denial_denies() {
         use Verdict::{Allow, Deny, Silent};
-        for (verdicts, restricted, want) in [
-            (vec![Allow, Allow], false, Allow),
-            (vec![Allow, Silent], false, Silent),
-            (vec![Allow, Deny], false, Deny),
-            (vec![Allow], true, Silent),
-            (vec![Deny], true, Deny),
-            (vec![], false, Silent),
+        for (verdicts, want) in [
+            (vec![Allow, Allow], Allow),
+            (vec![Allow, Silent], Silent),
+            (vec![Allow, Deny], Deny),
+            (vec![Deny], Deny),
+            (vec![], Silent),
         ] {
-            assert_eq!(all(verdicts.clone().into_iter(), restricted), want, "{verdicts:?}");
+            assert_eq!(all(verdicts.clone().into_iter()), want, "{verdicts:?}");
         }
     }
 }

@@ -11,9 +11,10 @@ use s3s::path::S3Path;
 use s3s::validation::NameValidation;
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
-use super::{Context, error};
+use super::facts::{Known, Scene};
+use super::{Context, error, headers};
 use crate::auth::{Right, Target};
-use crate::lane;
+use crate::lane::{self, Asker};
 use crate::metrics::{REJECTED, reason};
 use crate::route;
 use crate::shell::Shell;
@@ -91,6 +92,9 @@ const OPERATIONS: &[(&str, &str, Needs)] = &[
     ("DeleteBucket", "s3_delete_bucket", Needs::One(Right::Admin)),
 ];
 
+/// Operations whose handlers ask about more than the request's own object.
+const ASKING: &[&str] = &["CopyObject", "UploadPartCopy"];
+
 /// What a policy cannot deny to those who administer the bucket.
 const RESCUE: &[&str] = &["GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy"];
 
@@ -107,11 +111,22 @@ pub(super) struct Rights(pub(super) Arc<Shell>);
 impl S3Access for Rights {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         let (label, needs) = needs(cx.s3_op().name());
-        if let Some(context) = cx.extensions_mut().get::<Context>() {
+        let context = cx.extensions_mut().get::<Context>().cloned();
+        if let Some(context) = &context {
             let _ = context.0.label.set(label);
         }
         let parameters = route::parameters(cx.uri().query().unwrap_or_default()).unwrap_or_default();
         plausible(&parameters)?;
+        complete(cx.s3_op().name(), &parameters)?;
+        headers::check(cx.s3_op().name(), cx.headers())?;
+        let proven = context.as_ref().and_then(|context| context.0.who.get());
+        let who = cx.credentials().map(|known| &known.access_key).or(proven).map(String::as_str);
+        let caller = context.as_ref().map(|context| context.0.caller).unwrap_or_default();
+        let scene = Scene { headers: cx.headers(), uri: cx.uri(), caller };
+        if who.is_none() || needs == Needs::Each || ASKING.contains(&cx.s3_op().name()) {
+            let user = who.and_then(|who| self.0.users().name_of(who).map(str::to_owned));
+            let _ = context.as_ref().map(|context| context.0.facts.set(scene.facts(user.as_deref())));
+        }
         let Needs::One(right) = needs else { return Ok(()) };
         let prefix = parameters.iter().find(|(name, _)| name == "prefix").map(|(_, value)| value.as_str());
         let (target, key) = match cx.s3_path() {
@@ -119,7 +134,6 @@ impl S3Access for Rights {
             S3Path::Bucket { bucket } => (Target { bucket, name: prefix.unwrap_or_default() }, ""),
             S3Path::Object { bucket, key } => (Target { bucket, name: key }, &**key),
         };
-        let who = cx.credentials().map(|known| known.access_key.as_str());
         let version = parameters.iter().any(|(name, _)| name == "versionId");
         let mut actions = actions::actions_of(cx.s3_op().name(), version);
         if cx.headers().contains_key("x-amz-tagging") && right == Right::Write {
@@ -130,7 +144,7 @@ impl S3Access for Rights {
             return allow(&self.0, who, right, target);
         }
         let asked = Asked { right, target, key, actions: &actions };
-        permit(&self.0, who, asked).await
+        permit(&self.0, who, asked, &scene).await
     }
 }
 
@@ -147,9 +161,18 @@ pub(super) struct Asked<'a> {
 
 /// May whoever signed with this key do that, by his rights or because the bucket's policy lets everybody? What the
 /// policy denies nobody may. Buckets are administered by rights only. `None`: nobody signed.
-pub(super) async fn permit(shell: &Arc<Shell>, who: Option<&str>, asked: Asked<'_>) -> S3Result<()> {
+pub(super) async fn permit(
+    shell: &Arc<Shell>,
+    who: Option<&str>,
+    asked: Asked<'_>,
+    scene: &(dyn Known + Send + Sync),
+) -> S3Result<()> {
     let Asked { right, target, key, actions } = asked;
-    let verdict = lane::verdict(shell, actions, target.bucket, key).await;
+    let asker = || {
+        let user = who.and_then(|who| shell.users().name_of(who).map(str::to_owned));
+        Asker { facts: scene.known(user.as_deref()), user }
+    };
+    let verdict = lane::verdict(shell, actions, (target.bucket, key), &asker).await;
     let verdict = verdict.map_err(|error| error::from_api(lane::refusal(error, target.bucket, "")))?;
     match verdict {
         Verdict::Deny => {
@@ -179,6 +202,15 @@ fn plausible(parameters: &[route::Parameter]) -> S3Result<()> {
         {
             return Err(s3_error!(InvalidArgument, "Provided {name} not an integer or within integer range"));
         }
+    }
+    Ok(())
+}
+
+/// A part has a number and an upload. With only one of them it would be an object.
+fn complete(operation: &str, parameters: &[route::Parameter]) -> S3Result<()> {
+    let half = |(name, _): &route::Parameter| matches!(name.as_str(), "partNumber" | "uploadId");
+    if matches!(operation, "PutObject" | "CopyObject") && parameters.iter().any(half) {
+        return Err(s3_error!(InvalidArgument, "A part needs both partNumber and uploadId"));
     }
     Ok(())
 }

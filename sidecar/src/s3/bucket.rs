@@ -1,20 +1,19 @@
 //! Buckets over S3: create, look at, delete, and where they are.
 
-use blobstore_sidecar_s3::names;
+use blobstore_sidecar_s3::{S3ErrorCode, names};
 use http::header::{HeaderValue, IF_NONE_MATCH};
 use http::{HeaderMap, Method, StatusCode};
 use s3s::dto::{
     CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput,
-    GetBucketLocationOutput, HeadBucketInput, HeadBucketOutput,
+    GetBucketLocationOutput, HeadBucketInput, HeadBucketOutput, ObjectOwnership,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::call::Call;
+use super::headers;
 
 /// The region that clients assume when they are told none.
 pub(super) const REGION: &str = "us-east-1";
-/// Canned lists that grant nothing beyond what the users document grants.
-const ACLS: &[&str] = &["private"];
 
 pub(super) async fn create(
     call: Call<'_>,
@@ -27,9 +26,11 @@ pub(super) async fn create(
     if input.object_lock_enabled_for_bucket.unwrap_or_default() {
         return Err(s3_error!(NotImplemented, "Object Lock is not implemented"));
     }
-    if input.acl.as_ref().is_some_and(|acl| !ACLS.contains(&acl.as_str())) {
-        return Err(s3_error!(AccessControlListNotSupported));
+    let ownership = input.object_ownership.as_ref().map(ObjectOwnership::as_str);
+    if ownership.is_some_and(|kind| kind != ObjectOwnership::BUCKET_OWNER_ENFORCED) {
+        return Err(s3_error!(NotImplemented, "Access control lists are off: only BucketOwnerEnforced"));
     }
+    headers::lists(&request.headers, S3ErrorCode::InvalidBucketAclWithObjectOwnership)?;
     let mut given = HeaderMap::new();
     given.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
     call.ask(Method::PUT, &format!("/{}", input.bucket), given, None).await?;

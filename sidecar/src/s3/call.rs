@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use blobstore_sidecar_s3::actions;
+use blobstore_sidecar_s3::names::{path_of, url_encoded};
+use blobstore_sidecar_s3::policy::Facts;
+use http::header::{HOST, IF_MATCH};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 
@@ -22,6 +25,10 @@ pub(super) struct Call<'a> {
     pub(super) request_id: String,
     /// The access key that signed.
     pub(super) who: Option<String>,
+    /// The client speaks TLS.
+    secure: bool,
+    /// What is known of the request, where it is asked about more than its own object.
+    facts: Facts,
 }
 
 /// One operation on one object.
@@ -38,8 +45,17 @@ impl<'a> Call<'a> {
     pub(super) fn of<T>(shell: &'a Arc<Shell>, request: &S3Request<T>) -> Self {
         let context = request.extensions.get::<Context>();
         let request_id = context.map(|context| context.0.request_id.clone()).unwrap_or_default();
-        let who = request.credentials.as_ref().map(|known| known.access_key.clone());
-        Self { shell, request_id, who }
+        let proven = context.and_then(|context| context.0.who.get());
+        let who = request.credentials.as_ref().map(|known| &known.access_key).or(proven).cloned();
+        let facts = context.and_then(|context| context.0.facts.get()).cloned().unwrap_or_default();
+        let secure = context.is_some_and(|context| context.0.caller.secure);
+        Self { shell, request_id, who, secure, facts }
+    }
+
+    /// For a request that s3s has not read.
+    pub(super) fn new(shell: &'a Arc<Shell>, context: &Context, who: Option<String>, facts: Facts) -> Self {
+        let Context(shared) = context;
+        Self { shell, request_id: shared.request_id.clone(), who, secure: shared.caller.secure, facts }
     }
 
     /// May this be done to one object? By its operation's name.
@@ -47,7 +63,17 @@ impl<'a> Call<'a> {
         let Operation { name, right, bucket, key, version } = *operation;
         let actions = actions::actions_of(name, version);
         let asked = Asked { right, target: Target { bucket, name: key }, key, actions: &actions };
-        access::permit(self.shell, self.who.as_deref(), asked).await
+        access::permit(self.shell, self.who.as_deref(), asked, &self.facts).await
+    }
+
+    /// Where an object is, for whoever came to this host.
+    pub(super) fn location(&self, headers: &HeaderMap, bucket: &str, key: &str) -> String {
+        let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let scheme = if self.secure { "https" } else { "http" };
+        match self.shell.domains.bucket(host) {
+            Some(_) => format!("{scheme}://{host}/{}", url_encoded(key)),
+            None => format!("{scheme}://{host}{}", path_of(bucket, key)),
+        }
     }
 
     /// A read of one object, or of one version of it.
@@ -74,10 +100,28 @@ impl<'a> Call<'a> {
         let actions = actions::actions_of("ListObjectsV2", false);
         let asked =
             Asked { right: Right::List, target: Target { bucket, name: "" }, key: "", actions: &actions };
-        match access::permit(self.shell, None, asked).await {
+        match access::permit(self.shell, None, asked, &self.facts).await {
             Ok(()) => error,
             Err(denied) => denied,
         }
+    }
+
+    /// A write or a deletion that a condition refused: where nothing is, what it was about is not found.
+    pub(super) async fn unmet(
+        &self,
+        (bucket, key): (&str, &str),
+        asked: &HeaderMap,
+        error: S3Error,
+    ) -> S3Error {
+        if *error.code() == S3ErrorCode::PreconditionFailed && asked.contains_key(IF_MATCH) {
+            let found = self.ask(Method::HEAD, &path_of(bucket, key), HeaderMap::new(), None).await;
+            if let Err(absent) = found
+                && *absent.code() == S3ErrorCode::NoSuchKey
+            {
+                return absent;
+            }
+        }
+        error
     }
 
     /// One request of the plain lane, served here or by its owner. Refusals come back as errors.

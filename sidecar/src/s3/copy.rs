@@ -1,21 +1,26 @@
 //! CopyObject: the plain lane's copy, with S3's directives and conditions.
 
 use blobstore_sidecar_core::precondition::parse_http_date;
+use blobstore_sidecar_s3::checksum::Algorithm;
 use blobstore_sidecar_s3::names::path_of;
 use http::HeaderMap;
 use http::header::{
     ETAG, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
     LAST_MODIFIED,
 };
-use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, ETag, Timestamp};
+use s3s::dto::{
+    ChecksumType, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, ETag, Timestamp,
+};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::call::{Call, Operation, object_name};
+use super::headers::refuse_unsupported;
 use super::listing::timestamp;
-use super::object::{description, pass, refuse_unsupported};
+use super::multipart::algorithm_of;
+use super::object::{description, kept_sum, pass};
 use super::versions::{source_refused, version_of};
 use crate::auth::Right;
-use crate::lane::{Copied, CopyAsk, HEADER_TAGS, copy};
+use crate::lane::{Copied, CopyAsk, HEADER_CHECKSUM, HEADER_TAGS, copy};
 
 /// Conditions on the source, and what they are called in the read.
 const CONDITIONS: &[(&str, HeaderName)] = &[
@@ -102,6 +107,9 @@ pub(super) async fn object(
         super::tagging::check_header(&tags)?;
         write.insert(HEADER_TAGS, tags);
     }
+    if let Some(name) = headers.get("x-amz-checksum-algorithm").and_then(|name| name.to_str().ok()) {
+        write.insert(HEADER_CHECKSUM, HeaderValue::from_static(algorithm_of(name)?.name()));
+    }
     let ask = CopyAsk {
         from: source_path(&bucket, &key, version.as_deref()),
         to: path_of(&input.bucket, &input.key),
@@ -112,7 +120,18 @@ pub(super) async fn object(
     };
     let copied = copy(call.shell, &call.request_id, ask).await.map_err(source_refused)?;
     let (e_tag, last_modified) = result(&copied);
-    let result = CopyObjectResult { e_tag, last_modified, ..Default::default() };
+    let mut result = CopyObjectResult { e_tag, last_modified, ..Default::default() };
+    if let Some((algorithm, sum, kind)) = kept_sum(copied.response.headers()) {
+        result.checksum_type = Some(ChecksumType::from_static(kind));
+        let field = match algorithm {
+            Algorithm::Crc32 => &mut result.checksum_crc32,
+            Algorithm::Crc32c => &mut result.checksum_crc32c,
+            Algorithm::Sha1 => &mut result.checksum_sha1,
+            Algorithm::Sha256 => &mut result.checksum_sha256,
+            _ => &mut result.checksum_crc64nvme,
+        };
+        *field = Some(sum);
+    }
     Ok(S3Response::new(CopyObjectOutput {
         copy_object_result: Some(result),
         copy_source_version_id: version_of(&copied.source),

@@ -32,11 +32,17 @@ pub struct Crossing {
 
 impl Crossing {
     /// `None`: no browser of another origin asks.
-    pub fn of(head: &request::Parts) -> Option<Self> {
+    pub fn of(shell: &Shell, head: &request::Parts) -> Option<Self> {
         let origin = text(&head.headers, &ORIGIN)?.to_owned();
         let path = head.uri.path().trim_start_matches('/');
-        let bucket = path.split('/').next().unwrap_or_default();
-        let bucket = BucketName::parse(percent_decode_str(bucket).decode_utf8().ok()?).ok()?;
+        let bucket = match shell.hosted(&head.headers) {
+            Some(bucket) => bucket,
+            None => {
+                let bucket = path.split('/').next().unwrap_or_default();
+                percent_decode_str(bucket).decode_utf8().ok()?.into_owned()
+            }
+        };
+        let bucket = BucketName::parse(bucket).ok()?;
         let method = match head.method {
             Method::OPTIONS => text(&head.headers, &METHOD)?.to_owned(),
             ref method => method.as_str().to_owned(),
@@ -68,7 +74,7 @@ pub async fn preflight(shell: &Arc<Shell>, head: &request::Parts) -> Response<Bo
     let refused = |status, code, message: &'static str| {
         ApiError::new(status, code, message).into_response(Notation::Xml, "", false)
     };
-    let Some(crossing) = Crossing::of(head) else {
+    let Some(crossing) = Crossing::of(shell, head) else {
         let message = "Insufficient information. Origin request header needed.";
         return refused(StatusCode::BAD_REQUEST, "BadRequest", message);
     };

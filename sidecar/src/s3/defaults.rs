@@ -2,13 +2,14 @@
 
 use s3s::dto::{
     AccessControlPolicy, GetBucketAclOutput, GetBucketRequestPaymentOutput, GetObjectAclInput,
-    GetObjectAclOutput, Grant, Grantee, Payer, Permission, Type,
+    GetObjectAclOutput, Grant, Grantee, Payer, Permission, PutObjectAclInput, PutObjectAclOutput, Type,
 };
-use s3s::{S3Error, S3Request, S3Response, S3Result};
+use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use http::{HeaderMap, Method, StatusCode};
 
 use super::call::Call;
+use super::headers;
 use super::listing::owner;
 use blobstore_sidecar_s3::S3ErrorCode;
 
@@ -68,15 +69,51 @@ pub(super) async fn object_acl(
 
 /// Setting an access control list: fine when it only says what holds anyway.
 pub(super) fn private_acl(headers: &HeaderMap, document: Option<&AccessControlPolicy>) -> S3Result<()> {
-    let canned = headers.get("x-amz-acl").and_then(|value| value.to_str().ok());
+    let refusal = S3ErrorCode::AccessControlListNotSupported;
+    headers::lists(headers, refusal.clone())?;
     let own = owner(None).id;
     let grants = document.map(|document| document.grants.as_deref().unwrap_or_default());
     let only_own = |grants: &[Grant]| {
         grants.iter().all(|grant| grant.grantee.as_ref().is_some_and(|grantee| grantee.id == own))
     };
-    match (canned, grants) {
-        (Some("private" | "bucket-owner-full-control"), None) => Ok(()),
-        (None, Some(grants)) if only_own(grants) => Ok(()),
-        _ => Err(S3Error::new(S3ErrorCode::AccessControlListNotSupported)),
+    match (headers.contains_key("x-amz-acl"), grants) {
+        (true, None) => Ok(()),
+        (false, None) => Err(S3Error::new(S3ErrorCode::MissingSecurityHeader)),
+        (false, Some(grants)) if only_own(grants) => Ok(()),
+        _ => Err(S3Error::new(refusal)),
     }
+}
+
+pub(super) async fn set_object_acl(
+    call: Call<'_>,
+    request: S3Request<PutObjectAclInput>,
+) -> S3Result<S3Response<PutObjectAclOutput>> {
+    private_acl(&request.headers, request.input.access_control_policy.as_ref())?;
+    let PutObjectAclInput { bucket, key, version_id, .. } = request.input;
+    call.find(Method::HEAD, &bucket, &key, version_id.as_deref(), HeaderMap::new()).await?;
+    Ok(S3Response::new(PutObjectAclOutput::default()))
+}
+
+/// Locks of objects, where no bucket has any.
+pub(super) async fn no_lock<T>(call: Call<'_>, bucket: &str) -> S3Result<T> {
+    call.bucket_exists(bucket).await?;
+    Err(s3_error!(InvalidRequest, "Bucket is missing Object Lock Configuration"))
+}
+
+/// Setting what holds anyway. `other`: it asks for more.
+pub(super) async fn unchanged<T: Default>(
+    call: Call<'_>,
+    bucket: &str,
+    other: bool,
+) -> S3Result<S3Response<T>> {
+    if other {
+        return Err(s3_error!(NotImplemented, "This configuration is not implemented"));
+    }
+    empty(call, bucket).await
+}
+
+/// Removing what is not there.
+pub(super) async fn gone<T: Default>(call: Call<'_>, bucket: &str) -> S3Result<S3Response<T>> {
+    call.bucket_exists(bucket).await?;
+    Ok(S3Response::with_status(T::default(), StatusCode::NO_CONTENT))
 }

@@ -1,5 +1,6 @@
 //! Deletes over S3: one object, or many with an answer each.
 
+use blobstore_sidecar_s3::names;
 use futures::StreamExt as _;
 use http::header::IF_MATCH;
 use http::{HeaderMap, Method, StatusCode};
@@ -28,7 +29,11 @@ pub(super) async fn one(
     let mut asked = HeaderMap::new();
     pass(&headers, &mut asked, &[IF_MATCH]);
     let path = versions::path(&input.bucket, &input.key, input.version_id.as_deref())?;
-    let gone = call.ask(Method::DELETE, &path, asked, None).await?;
+    let gone = call.ask(Method::DELETE, &path, asked.clone(), None).await;
+    let gone = match gone {
+        Ok(gone) => gone,
+        Err(refused) => return Err(call.unmet((&input.bucket, &input.key), &asked, refused).await),
+    };
     let mut response = S3Response::with_status(DeleteObjectOutput::default(), StatusCode::NO_CONTENT);
     versions::pass(gone.headers(), &mut response.headers);
     Ok(response)
@@ -59,7 +64,7 @@ pub(super) async fn many(
             Ok(_) if quiet => {}
             Ok(told) => deleted.push(shown(object, &told)),
             Err(error) => errors.push(s3s::dto::Error {
-                key: Some(object.key),
+                key: Some(shown_key(&object.key)),
                 code: Some(error.code().as_str().to_owned()),
                 message: error.message().map(str::to_owned),
                 version_id: object.version_id,
@@ -73,13 +78,17 @@ pub(super) async fn many(
     }))
 }
 
+fn shown_key(key: &str) -> String {
+    names::shown(key, false)
+}
+
 /// A deletion, by what the plain lane told of it.
 fn shown(object: ObjectIdentifier, told: &HeaderMap) -> DeletedObject {
     let marker = versions::is_marker(told);
     DeletedObject {
         delete_marker: marker.then_some(true),
         delete_marker_version_id: versions::version_of(told).filter(|_| marker),
-        key: Some(object.key),
+        key: Some(shown_key(&object.key)),
         version_id: object.version_id,
     }
 }
@@ -94,6 +103,9 @@ async fn delete_one(call: &Call<'_>, bucket: &str, object: &ObjectIdentifier) ->
     if let Some(value) = object.e_tag.as_ref().and_then(|etag| etag.to_http_header().ok()) {
         asked.insert(IF_MATCH, value);
     }
-    let gone = call.ask(Method::DELETE, &versions::path(bucket, key, id)?, asked, None).await?;
-    Ok(gone.into_parts().0.headers)
+    let gone = call.ask(Method::DELETE, &versions::path(bucket, key, id)?, asked.clone(), None).await;
+    match gone {
+        Ok(gone) => Ok(gone.into_parts().0.headers),
+        Err(refused) => Err(call.unmet((bucket, key), &asked, refused).await),
+    }
 }

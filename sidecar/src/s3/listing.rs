@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use blobstore_sidecar_core::list::{Cursor, ListEntry, ListItem, ListPage, PAGE_ITEMS_MAX};
-use blobstore_sidecar_s3::names::url_encoded;
+use blobstore_sidecar_s3::names::shown;
 use s3s::dto::{
     Bucket, CommonPrefix, ETag, EncodingType, ListBucketsInput, ListBucketsOutput, ListObjectsInput,
     ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, Object, ObjectStorageClass, Owner, Timestamp,
@@ -18,7 +18,7 @@ use crate::lane;
 use crate::route::ListQuery;
 
 /// The one owner of everything: rights come from the users document, not from owners.
-const OWNER_ID: &str = "75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a";
+pub(super) const OWNER_ID: &str = "75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a";
 
 pub(super) fn owner(name: Option<String>) -> Owner {
     Owner {
@@ -34,7 +34,7 @@ pub(super) fn timestamp(ms: u64) -> Timestamp {
 
 pub(super) fn is_url(encoding: Option<&EncodingType>) -> S3Result<bool> {
     match encoding.map(EncodingType::as_str) {
-        None => Ok(false),
+        None | Some("") => Ok(false),
         Some(EncodingType::URL) => Ok(true),
         Some(_) => Err(s3_error!(InvalidArgument, "Invalid Encoding Method specified in Request")),
     }
@@ -52,7 +52,7 @@ struct Show {
 
 impl Show {
     fn text(&self, text: &str) -> String {
-        if self.url { url_encoded(text) } else { text.to_owned() }
+        shown(text, self.url)
     }
 
     fn object(&self, entry: ListEntry) -> Object {

@@ -14,7 +14,8 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::call::{Call, object_name};
-use super::object::{MD5_BYTES_MAX, describe_sum, description, etag, kept_sum, refuse_unsupported};
+use super::headers::refuse_unsupported;
+use super::object::{MD5_BYTES_MAX, describe_sum, description, etag, kept_sum};
 use super::{copy, error, upload};
 use crate::lane::{self, CopyAsk, HEADER_CHECKSUM, HEADER_ETAG, HEADER_PART, part_mark};
 use crate::wire::ask::{Ask, Completion, ListedPart, Packed, Place, Sum, Told};
@@ -149,7 +150,10 @@ pub(super) async fn copy_part(
         described: Some(HeaderMap::new()),
     };
     let copied =
-        lane::copy(call.shell, &call.request_id, ask).await.map_err(super::versions::source_refused)?;
+        lane::copy(call.shell, &call.request_id, ask).await.map_err(|refused| match refused.code {
+            "InvalidRange" => s3_error!(InvalidArgument, "Range specified is not valid for source object"),
+            _ => super::versions::source_refused(refused),
+        })?;
     let (e_tag, last_modified) = copy::result(&copied);
     let result = CopyPartResult { e_tag, last_modified, ..Default::default() };
     Ok(S3Response::new(UploadPartCopyOutput {
@@ -181,7 +185,12 @@ fn one_sum(given: [(sums::Algorithm, &Option<String>); 5]) -> S3Result<Option<St
 }
 
 fn listed(part: CompletedPart) -> S3Result<ListedPart> {
-    let number = part.part_number.ok_or_else(|| s3_error!(MalformedXML))?;
+    let (Some(number), true) = (part.part_number, part.e_tag.is_some()) else {
+        return Err(s3_error!(MalformedXML));
+    };
+    if number < 1 {
+        return Err(s3_error!(InvalidArgument, "PartNumber must be >= 1"));
+    }
     let checksum = one_sum([
         (sums::Algorithm::Crc32, &part.checksum_crc32),
         (sums::Algorithm::Crc32c, &part.checksum_crc32c),
@@ -191,6 +200,47 @@ fn listed(part: CompletedPart) -> S3Result<ListedPart> {
     ])?;
     let number = u16::try_from(number).map_err(|_| s3_error!(InvalidPart))?;
     Ok(ListedPart { number, etag: part.e_tag.map(|etag| etag.into_value()), checksum })
+}
+
+/// Does the list say of checksums what the upload was opened with?
+async fn fits(
+    call: &Call<'_>,
+    place: &Place,
+    upload: &str,
+    list: &Completion,
+    kind: Option<&ChecksumType>,
+) -> S3Result<()> {
+    let bare = list.parts.iter().find(|part| part.checksum.is_none());
+    if kind.is_none() && bare.is_none() {
+        return Ok(());
+    }
+    let ask = Ask::ListParts { place: place.clone(), upload: upload.to_owned(), after: 0, max: 1 };
+    // An upload that is complete already may be told so again.
+    let Ok(Told::Parts { upload, .. }) = call.owner(ask).await else { return Ok(()) };
+    let (_, opened) = upload.checksum.as_ref().map(sum_kind).unwrap_or_default();
+    let opened = opened.as_ref().map_or(ChecksumType::FULL_OBJECT, ChecksumType::as_str);
+    if kind.is_some_and(|kind| kind.as_str() != opened) {
+        return Err(s3_error!(
+            InvalidRequest,
+            "The upload was created using the {opened} checksum mode. The complete request must use the same \
+             checksum mode."
+        ));
+    }
+    match (bare, upload.checksum) {
+        (Some(part), Some(sum)) if sum.composite => Err(s3_error!(
+            InvalidRequest,
+            "The upload was created using a {} checksum. The complete request must include the checksum for each \
+             part. It was missing for part {} in the request.",
+            sum.algorithm.to_lowercase(),
+            part.number
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn whole_size(size: i64) -> S3Result<u64> {
+    let message = "Value for x-amz-mp-object-size header is invalid.";
+    u64::try_from(size).map_err(|_| s3_error!(InvalidRequest, "{message}"))
 }
 
 pub(super) async fn complete(
@@ -215,15 +265,18 @@ pub(super) async fn complete(
             (sums::Algorithm::Sha1, &input.checksum_sha1),
             (sums::Algorithm::Sha256, &input.checksum_sha256),
         ])?,
-        size: input.mpu_object_size.and_then(|size| u64::try_from(size).ok()),
+        size: input.mpu_object_size.map(whole_size).transpose()?,
     };
     let place = Place::new(&input.bucket, &input.key);
-    let told =
-        call.owner(Ask::CompleteUpload { place, upload: input.upload_id, list: Box::new(list) }).await?;
+    fits(&call, &place, &input.upload_id, &list, input.checksum_type.as_ref()).await?;
+    let told = call.owner(Ask::CompleteUpload { place, upload: input.upload_id, list: Box::new(list) }).await;
+    let told = match told {
+        Ok(told) => told,
+        Err(error) => return Err(call.unmet((&input.bucket, &input.key), &headers, error).await),
+    };
     let Told::Stored(stored) = told else { return Err(s3_error!(InternalError)) };
-    let host = text(&http::header::HOST).unwrap_or_default();
     let mut output = CompleteMultipartUploadOutput {
-        location: Some(format!("http://{host}{}", path_of(&input.bucket, &input.key))),
+        location: Some(call.location(&headers, &input.bucket, &input.key)),
         bucket: Some(input.bucket),
         key: Some(input.key),
         e_tag: s3s::dto::ETag::parse_http_header(format!("\"{}\"", stored.etag).as_bytes()).ok(),

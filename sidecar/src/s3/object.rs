@@ -1,5 +1,7 @@
 //! Objects over S3: PUT, GET, HEAD and DELETE as requests of the plain lane, with headers passed on as they are.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use blobstore_sidecar_core::checksum::{Checksum, Coverage};
 use blobstore_sidecar_s3::checksum::Algorithm;
 use blobstore_sidecar_s3::names::path_of;
@@ -9,17 +11,17 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use s3s::dto::{
-    ChecksumType, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PostObjectInput,
-    PostObjectOutput, PutObjectInput, PutObjectOutput, StreamingBlob,
+    ChecksumType, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput,
+    PutObjectOutput, StreamingBlob,
 };
 use s3s::{S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
-use super::call::{Call, Operation, object_name};
+use super::call::{Call, object_name};
+use super::headers::refuse_unsupported;
 use super::multipart::algorithm_of;
 use super::partial::{self, Slice};
-use super::{error, upload};
+use super::{error, expiry, upload};
 use super::{tagging, versions};
-use crate::auth::Right;
 use crate::body::Body;
 use crate::lane::{HEADER_CHECKSUM, HEADER_CRC64, HEADER_ETAG, HEADER_TAGS};
 
@@ -31,45 +33,13 @@ const METADATA_BYTES_MAX: usize = 2 << 10;
 
 /// Headers of an upload that are stored with the object.
 const STORED: &[HeaderName] = &[CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_TYPE, EXPIRES];
-const META: &str = "x-amz-meta-";
+pub(super) const META: &str = "x-amz-meta-";
+/// Conditions: an empty one is none.
+const CONDITIONS: &[HeaderName] = &[IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
 /// S3's own, stored and given back as they came.
 const ECHOED: &[&str] = &["x-amz-storage-class", "x-amz-website-redirect-location"];
 /// What S3 says of an object without a type.
 const TYPE_UNKNOWN: HeaderValue = HeaderValue::from_static("binary/octet-stream");
-
-/// Headers that ask for what this store does not do: an answer that ignored them would be a lie.
-const REFUSED: &[&str] = &[
-    "x-amz-server-side-encryption",
-    "x-amz-server-side-encryption-aws-kms-key-id",
-    "x-amz-server-side-encryption-customer-algorithm",
-    "x-amz-server-side-encryption-customer-key",
-    "x-amz-copy-source-server-side-encryption-customer-algorithm",
-    "x-amz-grant-full-control",
-    "x-amz-grant-read",
-    "x-amz-grant-read-acp",
-    "x-amz-grant-write-acp",
-];
-const LOCKS: &[&str] =
-    &["x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold"];
-/// Canned lists that grant nothing beyond what the users document grants.
-const ACLS: &[&str] = &["private", "bucket-owner-full-control", "bucket-owner-read", "aws-exec-read"];
-
-pub(super) fn refuse_unsupported(headers: &HeaderMap) -> S3Result<()> {
-    if let Some(name) = REFUSED.iter().find(|name| headers.contains_key(**name)) {
-        return Err(s3_error!(
-            NotImplemented,
-            "A header you provided implies functionality that is not implemented: {name}"
-        ));
-    }
-    if LOCKS.iter().any(|name| headers.contains_key(*name)) {
-        return Err(s3_error!(InvalidRequest, "Bucket is missing Object Lock Configuration"));
-    }
-    let acl = headers.get("x-amz-acl").and_then(|value| value.to_str().ok());
-    if acl.is_some_and(|acl| !ACLS.contains(&acl)) {
-        return Err(s3_error!(AccessControlListNotSupported));
-    }
-    Ok(())
-}
 
 /// The headers that describe an object, for the plain lane.
 pub(super) fn description(headers: &HeaderMap) -> S3Result<HeaderMap> {
@@ -109,7 +79,9 @@ pub(super) fn description(headers: &HeaderMap) -> S3Result<HeaderMap> {
 
 pub(super) fn pass(from: &HeaderMap, to: &mut HeaderMap, names: &[HeaderName]) {
     for name in names {
-        if let Some(value) = from.get(name) {
+        if let Some(value) = from.get(name)
+            && !(value.is_empty() && CONDITIONS.contains(name))
+        {
             to.insert(name.clone(), value.clone());
         }
     }
@@ -128,88 +100,33 @@ pub(super) async fn put(
     let S3Request { input, headers, trailing_headers, .. } = request;
     refuse_unsupported(&headers)?;
     let length = input.content_length.and_then(|length| u64::try_from(length).ok());
-    let upload = Upload { bucket: &input.bucket, key: &input.key, headers, length };
+    let md5 = length.is_some_and(|length| length <= MD5_BYTES_MAX);
+    let upload = Upload { bucket: &input.bucket, key: &input.key, headers, length, md5 };
     upload.store(&call, input.body, trailing_headers).await
 }
 
-/// A browser's form: its fields are what headers are otherwise.
-pub(super) async fn post(
-    call: Call<'_>,
-    request: S3Request<PostObjectInput>,
-) -> S3Result<S3Response<PostObjectOutput>> {
-    let input = request.input;
-    let deed = Operation {
-        name: "PutObject",
-        right: Right::Write,
-        bucket: &input.bucket,
-        key: &input.key,
-        version: false,
-    };
-    call.allow(&deed).await?;
-    if input.tagging.is_some() {
-        call.allow(&Operation { name: "PutObjectTagging", ..deed }).await?;
-    }
-    let mut headers = HeaderMap::new();
-    let expires = input.expires.as_ref().map(|expires| expires.to_string());
-    let fields = [
-        (CONTENT_TYPE, input.content_type.as_deref()),
-        (CACHE_CONTROL, input.cache_control.as_deref()),
-        (CONTENT_DISPOSITION, input.content_disposition.as_deref()),
-        (CONTENT_ENCODING, input.content_encoding.as_deref()),
-        (CONTENT_LANGUAGE, input.content_language.as_deref()),
-        (EXPIRES, expires.as_deref()),
-        (HeaderName::from_static("content-md5"), input.content_md5.as_deref()),
-        (HeaderName::from_static("x-amz-tagging"), input.tagging.as_deref()),
-        (
-            HeaderName::from_static("x-amz-storage-class"),
-            input.storage_class.as_ref().map(|class| class.as_str()),
-        ),
-        (HeaderName::from_static("x-amz-acl"), input.acl.as_ref().map(|acl| acl.as_str())),
-        (HeaderName::from_static(Algorithm::Crc32.header()), input.checksum_crc32.as_deref()),
-        (HeaderName::from_static(Algorithm::Crc32c.header()), input.checksum_crc32c.as_deref()),
-        (HeaderName::from_static(Algorithm::Crc64Nvme.header()), input.checksum_crc64nvme.as_deref()),
-        (HeaderName::from_static(Algorithm::Sha1.header()), input.checksum_sha1.as_deref()),
-        (HeaderName::from_static(Algorithm::Sha256.header()), input.checksum_sha256.as_deref()),
-    ];
-    let invalid = |name: &str| s3_error!(InvalidArgument, "The form field {name} makes no header");
-    for (name, value) in fields {
-        if let Some(value) = value {
-            let value = HeaderValue::from_str(value).map_err(|_| invalid(name.as_str()))?;
-            headers.insert(name, value);
-        }
-    }
-    for (name, value) in input.metadata.unwrap_or_default() {
-        let header =
-            HeaderName::from_bytes(format!("{META}{name}").as_bytes()).map_err(|_| invalid(&name))?;
-        headers.insert(header, HeaderValue::from_str(&value).map_err(|_| invalid(&name))?);
-    }
-    refuse_unsupported(&headers)?;
-    let length = input.content_length.and_then(|length| u64::try_from(length).ok());
-    let upload = Upload { bucket: &input.bucket, key: &input.key, headers, length };
-    let stored = upload.store(&call, input.body, None).await?;
-    Ok(stored.map_output(|output| PostObjectOutput { e_tag: output.e_tag, ..Default::default() }))
-}
-
 /// An object on its way in, described by S3's headers.
-struct Upload<'a> {
-    bucket: &'a str,
-    key: &'a str,
-    headers: HeaderMap,
-    length: Option<u64>,
+pub(super) struct Upload<'a> {
+    pub(super) bucket: &'a str,
+    pub(super) key: &'a str,
+    pub(super) headers: HeaderMap,
+    pub(super) length: Option<u64>,
+    /// Small enough to get its MD5 as ETag.
+    pub(super) md5: bool,
 }
 
 impl Upload<'_> {
-    async fn store(
+    pub(super) async fn store(
         self,
         call: &Call<'_>,
         body: Option<StreamingBlob>,
         trailers: Option<TrailingHeaders>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
-        let Self { bucket, key, headers, length } = self;
+        let Self { bucket, key, headers, length, md5 } = self;
         object_name(key)?;
         let mut given = description(&headers)?;
         pass(&headers, &mut given, &[IF_MATCH, IF_NONE_MATCH, HeaderName::from_static("content-md5")]);
-        if length.is_some_and(|length| length <= MD5_BYTES_MAX) {
+        if md5 {
             given.insert(HEADER_ETAG, HeaderValue::from_static("md5"));
         }
         let (body, proof) = upload::verified(call.shell, body, &headers, trailers, length).await?;
@@ -221,10 +138,14 @@ impl Upload<'_> {
         }
         let stored = match call.lane(Method::PUT, &path_of(bucket, key), given, Some(body)).await {
             Ok(stored) => stored,
-            Err(refused) => return Err(proof.refusal().unwrap_or_else(|| error::from_api(refused))),
+            Err(refused) => match proof.refusal() {
+                Some(refusal) => return Err(refusal),
+                None => return Err(call.unmet((bucket, key), &headers, error::from_api(refused)).await),
+            },
         };
         let mut response = S3Response::new(PutObjectOutput { e_tag: etag(&stored), ..Default::default() });
         versions::pass(stored.headers(), &mut response.headers);
+        expiry::tell(call.shell, bucket, key, None, &mut response.headers).await;
         let sum =
             proof.sum().or_else(|| kept_sum(stored.headers()).map(|(algorithm, sum, _)| (algorithm, sum)));
         describe_sum(&mut response.headers, sum, Some(ChecksumType::FULL_OBJECT));
@@ -273,12 +194,19 @@ pub(super) fn kept_sum(headers: &HeaderMap) -> Option<(Algorithm, String, &'stat
 /// What a read of an object asks for, in headers.
 const READ: &[HeaderName] = &[RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
 
+/// What is not ASCII travels back as an encoded word of RFC 2047, as AWS documents it.
+fn mail_safe(value: &HeaderValue) -> HeaderValue {
+    let text = std::str::from_utf8(value.as_bytes()).ok().filter(|text| !text.is_ascii());
+    let word = text.map(|text| format!("=?UTF-8?B?{}?=", STANDARD.encode(text)));
+    word.and_then(|word| HeaderValue::from_str(&word).ok()).unwrap_or_else(|| value.clone())
+}
+
 /// Headers of the plain lane's answer as S3 gives them. `sums`: the client wants checksums.
 fn shown(from: &HeaderMap, sums: bool, overridden: &[HeaderName]) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(from.len());
     for (name, value) in from {
         if !name.as_str().starts_with("x-blobstore-") && !overridden.contains(name) {
-            headers.append(name.clone(), value.clone());
+            headers.append(name.clone(), mail_safe(value));
         }
     }
     if sums
@@ -326,6 +254,7 @@ pub(super) async fn get(
     let mut response = S3Response::new(output);
     let sums = input.checksum_mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case("enabled"));
     response.headers = shown(&head.headers, sums, &overridden);
+    expiry::tell(call.shell, &input.bucket, &input.key, Some(&head.headers), &mut response.headers).await;
     if let Some(slice) = slice {
         slice.count(&mut response.headers);
     }
@@ -358,6 +287,7 @@ pub(super) async fn head(
     };
     response.headers = shown(found.headers(), sums && range.is_none(), &[]);
     response.extensions.insert(found.status());
+    expiry::tell(call.shell, &input.bucket, &input.key, Some(found.headers()), &mut response.headers).await;
     if let Some(slice) = &slice {
         slice.count(&mut response.headers);
     }

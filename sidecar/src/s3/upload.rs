@@ -15,6 +15,7 @@ use s3s::stream::upload_stream::UploadStreamError;
 use s3s::{BodySizeLimitExceeded, S3Error, S3Result, TrailingHeaders, s3_error};
 
 use super::error::custom;
+use super::form::FileError;
 use crate::body::{BodyError, RequestBody, StreamError};
 use crate::shell::Shell;
 
@@ -208,6 +209,9 @@ fn broken(error: StreamError) -> S3Error {
 fn from_source(error: &(dyn std::error::Error + Send + Sync + 'static)) -> S3Error {
     if error.is::<BodySizeLimitExceeded>() {
         return s3_error!(EntityTooLarge);
+    }
+    if let Some(error) = error.downcast_ref::<FileError>() {
+        return error.refusal();
     }
     match error.downcast_ref::<BodyError>() {
         Some(BodyError::Idle(_)) => s3_error!(RequestTimeout),

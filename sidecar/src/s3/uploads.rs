@@ -1,7 +1,7 @@
 //! What is open: the parts of one upload, the uploads of one bucket.
 
 use blobstore_sidecar_core::checksum::{Algorithm, Checksum};
-use blobstore_sidecar_s3::names::url_encoded;
+use blobstore_sidecar_s3::names;
 use s3s::dto::{
     CommonPrefix, ETag, EncodingType, Initiator, ListMultipartUploadsInput, ListMultipartUploadsOutput,
     ListPartsInput, ListPartsOutput, MultipartUpload, Owner, Part, StorageClass,
@@ -94,7 +94,7 @@ pub(super) async fn open(
     let input = request.input;
     bucket_name(&input.bucket)?;
     let url = is_url(input.encoding_type.as_ref())?;
-    let text = |text: &str| if url { url_encoded(text) } else { text.to_owned() };
+    let text = |text: &str| names::shown(text, url);
     let max = at_most(input.max_uploads);
     let ask = ItemsAsk {
         bucket: input.bucket.clone(),

@@ -1,7 +1,7 @@
 //! Versions over S3: what a bucket keeps, and the listing of everything that it kept.
 
 use blobstore_sidecar_core::key::BucketName;
-use blobstore_sidecar_s3::names::url_encoded;
+use blobstore_sidecar_s3::names;
 use blobstore_sidecar_store::{Version, VersionMarker, Versioning};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use s3s::dto::{
@@ -97,8 +97,10 @@ pub(super) async fn put_state(
     if locks || input.mfa.is_some() {
         return Err(s3_error!(NotImplemented, "MFA delete is not implemented"));
     }
-    let keeps = asked.status.as_ref().and_then(|status| Versioning::parse(status.as_str()));
-    let keeps = keeps.ok_or_else(|| {
+    let known = |status: &BucketVersioningStatus| {
+        Versioning::parse(status.as_str()).ok_or_else(|| s3_error!(MalformedXML))
+    };
+    let keeps = asked.status.as_ref().map(known).transpose()?.ok_or_else(|| {
         let message = "The Versioning element must be specified";
         S3Error::with_message(s3s::S3ErrorCode::IllegalVersioningConfigurationException, message)
     })?;
@@ -115,7 +117,7 @@ struct Show {
 
 impl Show {
     fn text(&self, text: &str) -> String {
-        if self.url { url_encoded(text) } else { text.to_owned() }
+        names::shown(text, self.url)
     }
 
     fn version(&self, shown: Shown) -> ObjectVersion {
@@ -159,6 +161,9 @@ pub(super) async fn list(
         after_item: given(&input.version_id_marker),
         max: keys_max(input.max_keys),
     };
+    if input.version_id_marker.as_deref() == Some("") {
+        return Err(s3_error!(InvalidArgument, "A version-id marker cannot be empty."));
+    }
     if ask.after_item.is_some() && ask.after.is_none() {
         let message = "A version-id marker cannot be specified without a key marker.";
         return Err(s3_error!(InvalidArgument, "{message}"));

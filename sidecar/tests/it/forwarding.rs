@@ -25,6 +25,7 @@ use futures::future::{BoxFuture, ready};
 use crate::engine::Engine;
 use crate::http::{Client, Connection};
 use crate::process::{assert_status, metric_in, pattern, wait_for};
+use crate::signer::digest;
 
 mod versions;
 
@@ -317,7 +318,9 @@ async fn s3_is_served_by_any_sidecar() {
         assert!(page.text().contains("<KeyCount>16</KeyCount>"), "{}", page.text());
         let keys: String = (0..16).map(|key| format!("<Object><Key>{key}</Key></Object>")).collect();
         let document = format!("<Delete>{keys}</Delete>");
-        let deleted = clients[1].send("POST", "/both-s3?delete", &s3, document.as_bytes());
+        let digest = digest(document.as_bytes());
+        let headers = [&s3[..], &[("x-amz-checksum-sha256", digest.as_str())]].concat();
+        let deleted = clients[1].send("POST", "/both-s3?delete", &headers, document.as_bytes());
         assert_eq!(deleted.text().matches("<Deleted>").count(), 16, "{}", deleted.text());
         assert_status(&clients[0].send("DELETE", "/both-s3", &s3, b""), 204, "empty on both");
     })

@@ -2,7 +2,7 @@
 
 use crate::http::{Answer, Client};
 use crate::process::{Dev, assert_status};
-use crate::signer::{element, signed};
+use crate::signer::{Signed, element, sha256, signed};
 
 const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[
     {"Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::open/pub/*"},
@@ -169,8 +169,13 @@ fn a_policy_that_cannot_be_followed_is_refused() {
     let put = |text: &str| signed(&dev.client, "PUT", "/open?policy", text.as_bytes());
     s3_error(&put("no policy"), 400, "MalformedPolicy");
     s3_error(&put(&POLICY.replace(":::open/", ":::other/")), 400, "MalformedPolicy");
-    let some = POLICY.replace(r#"{"AWS":"*"}"#, r#"{"AWS":"arn:aws:iam::1:user/a"}"#);
-    s3_error(&put(&some), 501, "NotImplemented");
+    let service = POLICY.replace(r#"{"AWS":"*"}"#, r#"{"Service":"logging.s3.amazonaws.com"}"#);
+    s3_error(&put(&service), 501, "NotImplemented");
+    let nobody = POLICY.replace(r#"{"AWS":"*"}"#, r#"{"AWS":"arn:aws:iam::1:user/a"}"#);
+    s3_error(&put(&nobody), 400, "MalformedPolicy");
+    let condition = |text: &str| POLICY.replace(r#""s3:*","#, &format!(r#""s3:*","Condition":{text},"#));
+    s3_error(&put(&condition(r#"{"Bool":{"aws:MultiFactorAuthPresent":"true"}}"#)), 501, "NotImplemented");
+    s3_error(&put(&condition(r#"{"StringIs":{"s3:prefix":"a"}}"#)), 400, "MalformedPolicy");
     s3_error(&put(&" ".repeat(21 << 10)), 400, "PolicyTooLarge");
     s3_error(&signed(&dev.client, "GET", "/open?policy", b""), 404, "NoSuchBucketPolicy");
     dev.stop();
@@ -209,4 +214,145 @@ fn pages_of_other_origins_are_told_what_the_rules_allow() {
     assert_status(&signed(&dev.client, "DELETE", "/open?cors", b""), 204, "no rules");
     assert_eq!(anyone.send("GET", "/open/pub/a", &[origin], b"").header("access-control-allow-origin"), None);
     dev.stop();
+}
+
+const USERS: &str = "
+- {name: ann, token: ann-token, accessKey: ANN, secretKey: ann-secret}
+- {name: bob, token: bob-token, accessKey: BOB, secretKey: bob-secret}
+";
+const ANN: (&str, &str) = ("ANN", "ann-secret");
+const BOB: (&str, &str) = ("BOB", "bob-secret");
+
+/// A bucket with two objects, two users without rights of their own, and somebody without credentials.
+struct Guests {
+    dev: Dev,
+    ann: Client,
+    bob: Client,
+    anyone: Client,
+}
+
+impl Guests {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("users.yaml");
+        std::fs::write(&file, USERS).expect("the users file");
+        let dev = Dev::with_bucket("open", &["--users", file.to_str().expect("a path")]);
+        let user = |token: Option<&str>| Client { token: token.map(str::to_owned), ..dev.client.clone() };
+        let (ann, bob, anyone) = (user(Some("ann-token")), user(Some("bob-token")), user(None));
+        for path in ["/open/pub/a", "/open/own/a"] {
+            assert_status(&dev.client.put(path, b"bytes"), 200, path);
+        }
+        Self { dev, ann, bob, anyone }
+    }
+
+    fn set(&self, statements: &[&str]) {
+        let text = format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(","));
+        let answer = signed(&self.dev.client, "PUT", "/open?policy", text.as_bytes());
+        assert_status(&answer, 204, &text);
+    }
+
+    /// A read over S3 by whoever has these keys.
+    fn get(&self, who: (&'static str, &str), path: &str, more: &[(&str, &str)]) -> Answer {
+        Signed::by(who, "GET", path, &sha256(b""), more).send(&self.dev.client, b"")
+    }
+}
+
+fn statement(effect: &str, principal: &str, action: &str, path: &str, condition: &str) -> String {
+    format!(
+        r#"{{"Effect":"{effect}",{principal},"Action":"{action}","Resource":"arn:aws:s3:::open{path}",
+            "Condition":{condition}}}"#
+    )
+}
+
+#[test]
+fn a_policy_lets_in_the_users_that_it_names() {
+    let guests = Guests::start();
+    let Guests { dev, ann, bob, anyone } = &guests;
+    let named = r#""Principal":{"AWS":"arn:aws:iam::*:user/ann"}"#;
+    let users = r#""Principal":{"AWS":"000000000000"}"#;
+    let others = r#""NotPrincipal":{"AWS":["ann","test"]}"#;
+    guests.set(&[
+        &statement("Allow", named, "s3:GetObject", "/*", "{}"),
+        &statement("Allow", users, "s3:PutObject", "/drop/*", "{}"),
+        &statement("Deny", others, "s3:PutObject", "/drop/ann/*", "{}"),
+    ]);
+    assert_eq!((ann.get("/open/pub/a").status, bob.get("/open/pub/a").status), (200, 403));
+    assert_eq!(anyone.get("/open/pub/a").status, 401);
+    assert_status(&guests.get(ANN, "/open/own/a", &[]), 200, "ann is named");
+    s3_error(&guests.get(BOB, "/open/own/a", &[]), 403, "AccessDenied");
+    s3_error(&guests.get(ANN, "/open?list-type=2", &[]), 403, "AccessDenied");
+    assert_eq!((ann.put("/open/drop/x", b"").status, bob.put("/open/drop/x", b"").status), (200, 200));
+    assert_eq!(
+        (ann.put("/open/drop/ann/x", b"").status, bob.put("/open/drop/ann/x", b"").status),
+        (200, 403)
+    );
+    assert_eq!(anyone.put("/open/drop/x", b"").status, 401);
+    assert_eq!(dev.client.put("/open/drop/ann/y", b"").status, 200, "not among the others");
+    let status = signed(&dev.client, "GET", "/open?policyStatus", b"");
+    assert_eq!(element(&status, "IsPublic").as_deref(), Some("false"), "users are not everybody");
+    guests.dev.stop();
+}
+
+#[test]
+fn a_policy_asks_about_the_request() {
+    let guests = Guests::start();
+    let anybody = r#""Principal":"*""#;
+    let get = |condition: &str| guests.set(&[&statement("Allow", anybody, "s3:GetObject", "/*", condition)]);
+    let opens = |condition: &str, want: bool| {
+        get(condition);
+        let status = if want { 200 } else { 403 };
+        assert_status(
+            &guests.get(ANN, "/open/pub/a", &[("referer", "https://a.example/x")]),
+            status,
+            condition,
+        );
+        let plain = guests.anyone.send("GET", "/open/pub/a", &[("referer", "https://a.example/x")], b"");
+        assert_eq!(plain.status == 200, want, "the plain lane: {condition}");
+    };
+    opens(r#"{"IpAddress":{"aws:SourceIp":["192.0.2.0/24","127.0.0.0/8"]}}"#, true);
+    opens(r#"{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"}}"#, false);
+    opens(r#"{"NotIpAddress":{"aws:SourceIp":"192.0.2.0/24"}}"#, true);
+    opens(r#"{"Bool":{"aws:SecureTransport":"true"}}"#, false);
+    opens(r#"{"StringLike":{"aws:Referer":"https://a.example/*"}}"#, true);
+    opens(r#"{"StringNotLike":{"aws:Referer":"https://a.example/*"}}"#, false);
+    opens(r#"{"DateGreaterThan":{"aws:CurrentTime":"2020-01-01T00:00:00Z"}}"#, true);
+    opens(r#"{"DateLessThan":{"aws:CurrentTime":"2020-01-01T00:00:00Z"}}"#, false);
+    opens(r#"{"StringEquals":{"s3:ExistingObjectTag/level":"open"}}"#, false);
+    let tags = b"<Tagging><TagSet><Tag><Key>level</Key><Value>open</Value></Tag></TagSet></Tagging>";
+    assert_status(&signed(&guests.dev.client, "PUT", "/open/pub/a?tagging", tags), 200, "a tag");
+    opens(r#"{"StringEquals":{"s3:ExistingObjectTag/level":"open"}}"#, true);
+    get(r#"{"StringEquals":{"aws:username":"ann"}}"#);
+    assert_status(&guests.get(ANN, "/open/pub/a", &[]), 200, "by name");
+    s3_error(&guests.get(BOB, "/open/pub/a", &[]), 403, "AccessDenied");
+    guests.dev.stop();
+}
+
+#[test]
+fn a_policy_asks_how_a_bucket_is_listed_and_filled() {
+    let guests = Guests::start();
+    let ann = r#""Principal":{"AWS":"ann"}"#;
+    let list = r#"{"StringLike":{"s3:prefix":"pub/*"},"NumericLessThanEquals":{"s3:max-keys":"10"}}"#;
+    let tagged = r#"{"StringNotEquals":{"s3:RequestObjectTag/team":"blue"}}"#;
+    guests.set(&[
+        &statement("Allow", ann, "s3:ListBucket", "", list),
+        &statement("Allow", ann, "s3:PutObject*", "/*", "{}"),
+        &statement("Deny", ann, "s3:PutObject", "/*", tagged),
+    ]);
+    assert_status(
+        &guests.get(ANN, "/open?list-type=2&max-keys=10&prefix=pub%2F", &[]),
+        200,
+        "as it is allowed",
+    );
+    for query in
+        ["list-type=2&max-keys=11&prefix=pub%2F", "list-type=2&max-keys=10&prefix=own%2F", "max-keys=1"]
+    {
+        s3_error(&guests.get(ANN, &format!("/open?{query}"), &[]), 403, "AccessDenied");
+    }
+    let put = |more: &[(&str, &str)]| {
+        Signed::by(ANN, "PUT", "/open/new", &sha256(b"x"), more).send(&guests.dev.client, b"x")
+    };
+    assert_status(&put(&[("x-amz-tagging", "team=blue")]), 200, "with the tag");
+    s3_error(&put(&[("x-amz-tagging", "team=red")]), 403, "AccessDenied");
+    s3_error(&put(&[]), 403, "AccessDenied");
+    guests.dev.stop();
 }

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::http::{Answer, Client};
+use crate::http::{Answer, Client, Connection};
 use crate::process::{Dev, assert_status, pattern};
 use crate::signer::{Signed, element, sha256, signed};
 
@@ -168,4 +168,70 @@ fn without_a_signature_s3_is_closed_unless_all_is_open() {
     assert!(version.text().contains("VersioningConfiguration"), "{}", version.text());
     check(&anyone.get("/open?inventory&id=1"), 501, "NotImplemented");
     open.stop();
+}
+
+#[test]
+fn signed_chunks_may_end_in_a_signed_trailer() {
+    let dev = Dev::with_bucket("chunks", &[]);
+    let body = pattern(100_000, 3);
+    let length = body.len().to_string();
+    let put = |path: &str, spoil: fn(&mut Vec<u8>), sum: &str| {
+        let payload = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
+        let more = [
+            ("content-encoding", "aws-chunked"),
+            ("x-amz-decoded-content-length", length.as_str()),
+            ("x-amz-trailer", "x-amz-checksum-crc32"),
+        ];
+        let signed = Signed::new("PUT", path, payload, &more);
+        let mut previous = signed.signature.clone();
+        let mut wire = Vec::new();
+        for chunk in body.chunks(40_000) {
+            wire.extend(signed.chunk(&mut previous, chunk));
+        }
+        let mut last = signed.chunk(&mut previous, b"");
+        last.truncate(last.len() - 2);
+        wire.extend(last);
+        wire.extend(signed.trailer(&previous, "x-amz-checksum-crc32", sum));
+        spoil(&mut wire);
+        signed.send(&dev.client, &wire)
+    };
+    let sum = STANDARD.encode(crc_fast_crc32(&body).to_be_bytes());
+    let stored = put("/chunks/good", |_| {}, &sum);
+    assert_status(&stored, 200, "all of it holds");
+    assert_eq!(stored.header("x-amz-checksum-crc32"), Some(sum.as_str()));
+    assert!(dev.client.get("/chunks/good").body == body);
+    check(&put("/chunks/sum", |_| {}, "AAAAAA=="), 400, "BadDigest");
+    let forged = put(
+        "/chunks/forged",
+        |wire| {
+            let at = wire.len() - 6;
+            wire[at] = if wire[at] == b'0' { b'1' } else { b'0' };
+        },
+        &sum,
+    );
+    check(&forged, 403, "SignatureDoesNotMatch");
+    for path in ["/chunks/sum", "/chunks/forged"] {
+        assert_eq!(dev.client.get(path).status, 404, "{path} was stored");
+    }
+    dev.stop();
+}
+
+/// Otherwise the next request of a client that waits for leave to send would be read as the body that never came.
+#[test]
+fn a_refusal_before_the_body_ends_the_connection() {
+    let dev = Dev::with_bucket("waiting", &[]);
+    assert_status(&dev.client.put("/waiting/k", b"x"), 200, "an object");
+    let mut connection = Connection::open(dev.client.address).expect("a connection");
+    let bearer = dev.client.bearer();
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("expect", "100-continue"),
+        ("if-none-match", "*"),
+        ("content-length", "1"),
+    ];
+    connection.head("PUT", "/waiting/k", &headers).expect("a header");
+    let refused = connection.read_answer(false).expect("an answer");
+    assert_eq!((refused.status, refused.header("connection")), (412, Some("close")));
+    assert!(connection.closed());
+    dev.stop();
 }

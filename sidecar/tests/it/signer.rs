@@ -1,5 +1,7 @@
 //! AWS Signature Version 4 by hand, for requests that no client library would make.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
@@ -19,6 +21,11 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
+/// Base64, as a checksum header carries it.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    STANDARD.encode(Sha256::digest(bytes))
+}
+
 /// A signed request in the making.
 pub(crate) struct Signed {
     method: &'static str,
@@ -26,6 +33,7 @@ pub(crate) struct Signed {
     path: String,
     headers: Vec<(String, String)>,
     time: String,
+    access_key: &'static str,
     key: Vec<u8>,
     pub(crate) signature: String,
 }
@@ -33,6 +41,17 @@ pub(crate) struct Signed {
 impl Signed {
     /// Signs what is given; `payload` is the value of x-amz-content-sha256.
     pub(crate) fn new(method: &'static str, path: &str, payload: &str, more: &[(&str, &str)]) -> Self {
+        Self::by((ACCESS_KEY, TOKEN), method, path, payload, more)
+    }
+
+    /// The same, by somebody with other keys.
+    pub(crate) fn by(
+        (access_key, secret): (&'static str, &str),
+        method: &'static str,
+        path: &str,
+        payload: &str,
+        more: &[(&str, &str)],
+    ) -> Self {
         let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
         let mut headers: Vec<(String, String)> = vec![
             ("host".to_owned(), "test".to_owned()),
@@ -42,10 +61,11 @@ impl Signed {
         headers.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         headers.sort();
         let key = ["aws4_request"].iter().fold(
-            hmac(&hmac(&hmac(format!("AWS4{TOKEN}").as_bytes(), &time[..8]), REGION), "s3"),
+            hmac(&hmac(&hmac(format!("AWS4{secret}").as_bytes(), &time[..8]), REGION), "s3"),
             |key, text| hmac(&key, text),
         );
-        let mut signed = Self { method, path: path.to_owned(), headers, time, key, signature: String::new() };
+        let path = path.to_owned();
+        let mut signed = Self { method, path, headers, time, access_key, key, signature: String::new() };
         signed.signature = signed.sign(payload);
         signed
     }
@@ -90,9 +110,22 @@ impl Signed {
         out
     }
 
+    /// The trailer of such a body, with its signature.
+    pub(crate) fn trailer(&self, previous: &str, name: &str, value: &str) -> Vec<u8> {
+        let text = format!(
+            "AWS4-HMAC-SHA256-TRAILER\n{}\n{}\n{previous}\n{}",
+            self.time,
+            self.scope(),
+            sha256(format!("{name}:{value}\n").as_bytes())
+        );
+        let signature = hex::encode(hmac(&self.key, &text));
+        format!("{name}:{value}\r\nx-amz-trailer-signature:{signature}\r\n\r\n").into_bytes()
+    }
+
     pub(crate) fn send(&self, client: &Client, body: &[u8]) -> Answer {
         let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{}, SignedHeaders={}, Signature={}",
+            "AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={}, Signature={}",
+            self.access_key,
             self.scope(),
             self.names(),
             self.signature
@@ -109,9 +142,12 @@ impl Signed {
     }
 }
 
-/// A request whose payload's hash is signed.
+/// A request whose payload's hash is signed. A list of deletions comes with a digest, as it must.
 pub(crate) fn signed(client: &Client, method: &'static str, path: &str, body: &[u8]) -> Answer {
-    Signed::new(method, path, &sha256(body), &[]).send(client, body)
+    let digest = digest(body);
+    let more = [("x-amz-checksum-sha256", digest.as_str())];
+    let more: &[(&str, &str)] = if path.contains("?delete") { &more } else { &[] };
+    Signed::new(method, path, &sha256(body), more).send(client, body)
 }
 
 /// `<name>text</name>` of an XML answer.

@@ -19,6 +19,21 @@ pub struct SidecarSpec {
     pub timing: TimingSpec,
     /// zstd for blobs that nobody uses.
     pub compression: CompressionSpec,
+    /// What only S3 clients see.
+    pub s3: S3Spec,
+}
+
+/// Domains of one store: every request looks through them.
+pub const DOMAINS_MAX: u32 = 16;
+
+/// What only S3 clients see.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct S3Spec {
+    /// Domains before which a bucket may stand in the host name: bucket.DOMAIN/key is /bucket/key. DNS has to lead
+    /// *.DOMAIN to the store's Service. Default none: buckets are named by the path.
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub domains: Vec<String>,
 }
 
 /// zstd for blobs that nobody uses: in the engine alone, where it pays. Clients see no difference.

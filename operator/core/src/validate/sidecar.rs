@@ -7,6 +7,8 @@ use blobstore_sidecar_api::config::{
     StoreIdentity, TimingConfig,
 };
 
+use blobstore_sidecar_api::domains::Domains;
+
 use super::{Problems, origins};
 
 pub(super) fn config(spec: &BlobStoreSpec, store: StoreIdentity, problems: &mut Problems) -> SidecarConfig {
@@ -30,7 +32,17 @@ pub(super) fn config(spec: &BlobStoreSpec, store: StoreIdentity, problems: &mut 
         origins: origins::configs(spec, problems),
         compression: compression(&spec.sidecar.compression, problems),
         tls: spec.auth.tls_secret.is_some(),
+        s3_domains: domains(&spec.sidecar.s3, problems),
     }
+}
+
+/// What the API server checks, too, and more: an address is no domain.
+fn domains(s3: &spec::S3Spec, problems: &mut Problems) -> Vec<String> {
+    let spec::S3Spec { domains } = s3;
+    if let Err(error) = Domains::new(domains.clone()) {
+        problems.add("spec.sidecar.s3.domains", error.to_string());
+    }
+    domains.clone()
 }
 
 /// Checked also while it is off: whoever switches it on must not find out then.

@@ -26,6 +26,9 @@ fn contradictions_are_named() {
     check("sidecar: {limits: {inflightBytesMax: 1Mi}}", &["spec.sidecar.limits.inflightBytesMax"]);
     check("sidecar: {clients: {ttl: soon}}", &["spec.sidecar.clients.ttl"]);
     check("sidecar: {compression: {minAge: old}}", &["spec.sidecar.compression.minAge"]);
+    for wrong in ["Upper.example", "a..b", "s3.example:9000", "10.0.0.1", "-a.example"] {
+        check(&format!("sidecar: {{s3: {{domains: ['{wrong}']}}}}"), &["spec.sidecar.s3.domains"]);
+    }
     check("hygiene: {deadlines: {trim: x}}", &["spec.hygiene.deadlines.trim"]);
     check("hygiene: {thresholds: {orphanBytesMin: many}}", &["spec.hygiene.thresholds.orphanBytesMin"]);
     check("engine: {config: {hz: \"10\\nrequirepass x\"}}", &["spec.engine.config"]);
@@ -104,6 +107,17 @@ fn an_origin_reaches_the_sidecar_with_its_defaults() {
     assert_eq!((origins[0].writes, origins[0].timeouts), (OriginWrites::Refuse, OriginTimeouts::default()));
     assert_eq!(origins[1].source, OriginSource::File { path: "/var/lib/blobstore/origins/f/sub".into() });
     assert_eq!((origins[1].ttl_seconds, origins[1].writes), (None, OriginWrites::Local));
+}
+
+#[test]
+fn domains_of_buckets_reach_the_sidecar() {
+    let domains = |spec| valid(spec).sidecar.s3_domains;
+    assert_eq!(
+        domains("sidecar: {s3: {domains: [s3.example.com, s3.local]}}"),
+        ["s3.example.com", "s3.local"]
+    );
+    let none = serde_json::to_string(&valid("").sidecar).expect("it renders");
+    assert!(!none.contains("s3Domains"), "an older sidecar must be able to read the document");
 }
 
 #[test]

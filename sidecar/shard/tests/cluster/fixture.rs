@@ -62,6 +62,7 @@ pub(crate) fn sidecar_config(members: u32, persistence: Persistence) -> SidecarC
         origins: Vec::new(),
         compression: None,
         tls: false,
+        s3_domains: Vec::new(),
     }
 }
 
