@@ -83,20 +83,15 @@ impl Gates {
         let reasons = [
             (
                 engine.uptime_seconds < config.warmup_seconds,
-                format!(
-                    "the engine started {} s ago, judged from {} s",
-                    engine.uptime_seconds, config.warmup_seconds
-                ),
+                // No reason counts seconds: it stands in a status that is written when the reason changes.
+                format!("the engine has run for less than {} s", config.warmup_seconds),
             ),
             (engine.loading, "the engine is loading its data".to_owned()),
             (engine.forked, "the engine has a fork child running".to_owned()),
             (engine.syncing, "the engine is copying its primary".to_owned()),
             (
                 since_change_ms.is_some_and(|since_ms| since_ms < settled_ms),
-                format!(
-                    "the engine restarted or changed role {} s ago",
-                    since_change_ms.unwrap_or(0) / 1_000
-                ),
+                format!("the engine restarted or changed role less than {} s ago", settled_ms / 1_000),
             ),
             (engine.lazyfree_pending > 0, format!("{} objects wait to be freed", engine.lazyfree_pending)),
             (
@@ -158,7 +153,7 @@ mod tests {
 
     #[test]
     fn each_gate_shuts_for_its_reason() {
-        check(|sample| engine(sample).uptime_seconds = 5, "started 5 s ago");
+        check(|sample| engine(sample).uptime_seconds = 5, "run for less than");
         check(|sample| engine(sample).loading = true, "loading");
         check(|sample| engine(sample).forked = true, "fork child");
         check(|sample| engine(sample).run_id = "b".to_owned(), "restarted or changed role");
