@@ -19,7 +19,7 @@ use blobstore_sidecar_core::{
     version::Version,
 };
 use bytes::Bytes;
-use futures::{Stream, future::BoxFuture};
+use futures::{Stream, future::BoxFuture, stream::BoxStream};
 
 use crate::{BodyChecks, error::StoreError, progress::UploadProgress};
 
@@ -215,7 +215,7 @@ pub struct BlobStream {
     /// In hand already.
     first: Option<Bytes>,
     /// `None`: nothing follows what is in hand.
-    rest: Option<Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>>,
+    rest: Option<BoxStream<'static, Result<Bytes, StoreError>>>,
 }
 
 impl BlobStream {
