@@ -71,7 +71,8 @@ fn names_ranges_and_conditions_take_nothing_but_the_keys_themselves() {
     let etag = ETag::Opaque([1; 16]);
     let current = Current { etag: &etag, modified_ms: 5 };
     check("conditions", 0, || conditions.evaluate(Access::Read, Some(current)));
-    check("bucket", 8, || BucketName::parse("photos"));
+    // The name and the two counts of who shares it.
+    check("bucket", 32, || BucketName::parse("photos"));
 }
 
 #[test]

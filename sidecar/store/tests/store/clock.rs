@@ -222,14 +222,13 @@ async fn lifecycle_rules_wait_until_a_step_has_lasted() {
 /// The seal of a deleted bucket does not hold for the next one of its name, whatever the clock said meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_that_is_made_again_takes_writes_though_the_clock_went_back() {
-    let bench = Bench::start().await;
+    let mut bench = Bench::start().await;
     let info = bench.store.get_bucket(&bucket()).await.expect("there");
     let home = bench.engine.keys().await.into_iter().find(|key| key.starts_with("b:")).expect("the bucket");
     // As if it had been made while the clock was a day ahead.
     let ahead = info.epoch + DAY_MS.unsigned_abs();
     let _: u64 = bench.engine.query(redis::cmd("HSET").arg(&home).arg("epoch").arg(ahead)).await;
-    let (store, ledger) = open(&bench.engine, options());
-    let bench = Bench { store, ledger, ..bench };
+    (bench.store, bench.ledger) = open(&bench.engine, options());
     bench.store.delete_bucket(&bucket()).await.expect("empty");
     bench.store.create_bucket(&bucket(), None).await.expect("made again");
     bench.put("a", payload(100_000, 1)).await;
