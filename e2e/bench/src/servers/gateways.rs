@@ -4,8 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Http, free_address, listening, memory_folder};
+use super::{Http, START_WAIT_MAX, free_address, listening, memory_folder};
 use crate::case::Which;
+use crate::child::wait_until;
+use crate::load::{Verb, once};
 use crate::presign::{ACCESS_KEY, SECRET_KEY};
 use crate::{Error, Result};
 
@@ -63,5 +65,10 @@ pub(crate) fn minio(cache: &std::path::Path) -> Result<Http> {
         // Drives in memory are refused without it.
         .env("MINIO_CI_CD", "on")
         .env("MINIO_BROWSER", "off");
-    listening(Which::MinIo, address, data, &mut command)
+    let server = listening(Which::MinIo, address, data, &mut command)?;
+    // It listens before it serves, and answers 503 until then.
+    let serves = || once(address, &Verb::Get, "/minio/health/ready", 0).ok();
+    let late = || Error::Wrong("MinIO listens, but did not become ready in time".to_owned());
+    wait_until(START_WAIT_MAX, serves).ok_or_else(late)?;
+    Ok(server)
 }
