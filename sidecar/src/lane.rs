@@ -163,10 +163,12 @@ impl Exchange<'_> {
     /// The answer, if it takes nothing that is not in memory here. `None` is no answer: handle it in full.
     fn at_once(&self, operation: &Operation) -> Option<Response<Body>> {
         let Operation::Get { bucket, name } = operation else { return None };
-        self.shell.store.bucket_at_hand(bucket, |_| ())?;
+        let keeps = self.shell.store.bucket_at_hand(bucket, |info| info.versioning().keeps())?;
         let found = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let allowed = self.authorise(operation).now_or_never()?;
-            matches!(allowed, Ok(Allowed::Known)).then(|| object::get_at_once(self, bucket, name)).flatten()
+            matches!(allowed, Ok(Allowed::Known))
+                .then(|| object::get_at_once(self, (bucket, name), keeps))
+                .flatten()
         }));
         // Whatever panicked does so again on the way that reports it.
         found.ok().flatten()

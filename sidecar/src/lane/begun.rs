@@ -22,11 +22,11 @@ use crate::shell::Shell;
 
 /// Answers one data request.
 pub fn answer(shell: &Arc<Shell>, side: Side, request: Request<Incoming>, busy: Busy) -> Answer {
-    let begun = Begun::of(shell, side, request, busy);
-    let now = begun.operation.as_ref().ok().and_then(|operation| begun.exchange().at_once(operation));
+    let (begun, operation, body) = Begun::of(shell, side, request, busy);
+    let now = operation.as_ref().ok().and_then(|operation| begun.exchange().at_once(operation));
     match now {
         Some(response) => Either::Left(ready(begun.end(response))),
-        None => later(begun.answer()),
+        None => later(begun.answer(operation, body)),
     }
 }
 
@@ -35,15 +35,19 @@ struct Begun {
     shell: Arc<Shell>,
     side: Side,
     head: request::Parts,
-    body: RequestBody,
     request_id: String,
-    operation: Result<Operation, ApiError>,
     finish: Finish,
     caller: Caller,
 }
 
 impl Begun {
-    fn of(shell: &Arc<Shell>, side: Side, request: Request<Incoming>, busy: Busy) -> Self {
+    /// And what it asks for, with its body.
+    fn of(
+        shell: &Arc<Shell>,
+        side: Side,
+        request: Request<Incoming>,
+        busy: Busy,
+    ) -> (Self, Result<Operation, ApiError>, RequestBody) {
         let (guard, caller) = (busy.enter(), busy.caller());
         let (head, incoming) = request.into_parts();
         let body = RequestBody::new(incoming, busy, shell.body_idle());
@@ -51,7 +55,8 @@ impl Begun {
         let operation = operation(side, &head);
         let label = operation.as_ref().map_or("invalid", Operation::label);
         let finish = Finish::begin(label, request_id.clone(), guard);
-        Self { shell: Arc::clone(shell), side, head, body, request_id, operation, finish, caller }
+        let begun = Self { shell: Arc::clone(shell), side, head, request_id, finish, caller };
+        (begun, operation, body)
     }
 
     fn exchange(&self) -> Exchange<'_> {
@@ -59,10 +64,7 @@ impl Begun {
         Exchange { shell, side: self.side, head: &self.head, request_id, caller: self.caller }
     }
 
-    async fn answer(mut self) -> Response<Body> {
-        let none = Err(ApiError::internal("a request is answered once"));
-        let operation = std::mem::replace(&mut self.operation, none);
-        let body = std::mem::replace(&mut self.body, RequestBody::none());
+    async fn answer(self, operation: Result<Operation, ApiError>, body: RequestBody) -> Response<Body> {
         let outcome = match operation {
             Ok(operation) => caught(self.exchange().handle(operation, body)).await,
             Err(error) => Err(error),

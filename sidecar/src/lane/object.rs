@@ -58,18 +58,17 @@ pub(super) async fn get(
     Ok(found_as_asked(found, told))
 }
 
-/// What is asked for, if all of it is in memory.
+/// What is asked for, if all of it is in memory. `keeps`: the bucket keeps versions.
 pub(super) fn get_at_once(
     exchange: &Exchange<'_>,
-    bucket: &BucketName,
-    name: &ObjectName,
+    (bucket, name): (&BucketName, &ObjectName),
+    keeps: bool,
 ) -> Option<Response<Body>> {
     let shell = exchange.shell;
     if exchange.head.uri.query().is_some_and(|query| !query.is_empty()) || shell.origins.covers(bucket, name)
     {
         return None;
     }
-    let keeps = shell.store.keeps_versions_at_hand(bucket)?;
     let found = shell.store.get_at_once(&asked(&exchange.head.headers, bucket, name).ok()?)?;
     let told = versions::described_where(keeps, &found.meta);
     Some(found_as_asked(found, told))
