@@ -2,11 +2,8 @@
 //! at one, and a roll that cannot surge waits and says why.
 
 use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -26,8 +23,11 @@ use blobstore_e2e::{
 };
 use blobstore_operator_api::{names, status::reason};
 use blobstore_sidecar_api::record::{RECORD_ANNOTATION, ShardRecord};
-use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use futures::{StreamExt, future};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -39,44 +39,68 @@ const RESUME_LIMIT: Duration = Duration::from_secs(120);
 /// Scheduling is refused at once; the operator says so on its next pass.
 const HELD_LIMIT: Duration = Duration::from_secs(120);
 
-/// The fewest in-sync members that stayed behind when a pod was told to go. What a busy machine makes of the set in
-/// between (a member that is a second late leaves it and comes back) is no doing of the roll.
+/// What the API server said of one shard during a roll: its records, and the pods that were told to go, each with the
+/// `resourceVersion` of the change. Two watches keep no order between them; the versions do.
+#[derive(Default)]
+struct Changes {
+    records: BTreeMap<u64, ShardRecord>,
+    leaving: BTreeMap<String, (u64, String)>,
+}
+
+impl Changes {
+    /// For each pod that went, who was in sync beside it then. What a busy machine makes of the set in between (a
+    /// member that is a second late leaves it and comes back) is no doing of the roll.
+    fn stayed(&self) -> Vec<(String, Vec<String>)> {
+        let beside = |at: u64, pod: &str| -> Option<Vec<String>> {
+            let (_, record) = self.records.range(..at).next_back()?;
+            Some(record.in_sync.iter().map(|one| one.pod.clone()).filter(|one| *one != pod).collect())
+        };
+        self.leaving.values().filter_map(|(at, pod)| Some((pod.clone(), beside(*at, pod)?))).collect()
+    }
+}
+
+fn lock(changes: &Mutex<Changes>) -> MutexGuard<'_, Changes> {
+    changes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Copies {
-    fewest: Arc<AtomicUsize>,
+    seen: Arc<Mutex<Changes>>,
     _watch: JoinSet<()>,
 }
 
-enum Change {
-    Record(ShardRecord),
-    Pod(Box<Pod>),
+fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 fn watch_copies(store: &Store) -> Copies {
-    let fewest = Arc::new(AtomicUsize::new(usize::MAX));
+    let seen = Arc::new(Mutex::new(Changes::default()));
     let lease = names::shard_lease(&store.name, 0);
     let selected = watcher::Config::default().fields(&format!("metadata.name={lease}"));
     let records = watcher(store.scope.api::<Lease>(), selected).default_backoff().applied_objects();
-    let records = records.try_filter_map(|lease| async move { Ok(record(&lease).map(Change::Record)) });
     let selected = watcher::Config::default().labels(&names::store_selector(&store.name));
     let pods = watcher(store.scope.pods(), selected).default_backoff().applied_objects();
-    let pods = pods.map_ok(|pod| Change::Pod(Box::new(pod)));
-    let (seen, mut watch) = (Arc::clone(&fewest), JoinSet::new());
-    watch.spawn(async move {
-        let mut changes = futures::stream::select(records.boxed(), pods.boxed());
-        let (mut last, mut leaving) = (ShardRecord::default(), BTreeSet::new());
-        while let Ok(Some(change)) = changes.try_next().await {
-            match change {
-                Change::Record(record) => last = record,
-                Change::Pod(pod) => {
-                    if pod.metadata.deletion_timestamp.is_some() && leaving.insert(pod.uid()) {
-                        let stay = last.in_sync.iter().filter(|member| member.pod != pod.name_any()).count();
-                        seen.fetch_min(stay, Ordering::Relaxed);
-                    }
-                }
-            }
+    let mut watch = JoinSet::new();
+    // An error is a watch that broke; the next one begins with what there is.
+    let changes = Arc::clone(&seen);
+    watch.spawn(records.for_each(move |lease| {
+        if let Ok(lease) = lease
+            && let Some(record) = record(&lease)
+        {
+            lock(&changes).records.insert(version(&lease.metadata), record);
         }
-    });
-    Copies { fewest, _watch: watch }
+        future::ready(())
+    }));
+    let changes = Arc::clone(&seen);
+    watch.spawn(pods.for_each(move |pod| {
+        if let Ok(pod) = pod
+            && pod.metadata.deletion_timestamp.is_some()
+        {
+            let uid = pod.uid().unwrap_or_default();
+            lock(&changes).leaving.entry(uid).or_insert((version(&pod.metadata), pod.name_any()));
+        }
+        future::ready(())
+    }));
+    Copies { seen, _watch: watch }
 }
 
 fn record(lease: &Lease) -> Option<ShardRecord> {
@@ -135,13 +159,15 @@ async fn roll(scope: Scope, name: &str, members: usize) -> Result<()> {
     let took = wait_rolled(&store, members).await?;
     load.wait_writes(WRITES, RESUME_LIMIT).await?;
     let report = load.finish().await?;
-    let fewest = copies.fewest.load(Ordering::Relaxed);
+    let stayed = lock(&copies.seen).stayed();
+    let fewest = stayed.iter().map(|(_, stay)| stay.len()).min().unwrap_or_default();
     report.show(&format!(
         "roll of 1 shard x {replicas} replicas in {:.1} s, {fewest} in-sync copies or more stayed behind at every step",
         took.as_secs_f64()
     ));
     report.check()?;
-    assert!(fewest >= members, "a pod went and left {fewest} of {members} copies");
+    assert!(stayed.len() > members, "every pod and the extra one went: {stayed:?}");
+    assert!(fewest >= members, "a pod went and left fewer than {members} copies: {stayed:?}");
     let shards = store.resource().await?.status.unwrap_or_default().shards;
     assert!(shards.iter().all(|shard| shard.losses == 0), "{shards:?}");
     Ok(())

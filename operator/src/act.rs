@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::error::chain;
 use crate::observe::sidecar;
 use crate::shared::{ApiError, Shared, ask};
+use crate::still::record_stands;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ActError {
@@ -30,8 +31,8 @@ pub enum ActError {
 
 struct Hand<'a> {
     shared: &'a Shared,
+    store: &'a BlobStore,
     namespace: String,
-    store: String,
     observed: &'a Observed,
 }
 
@@ -43,7 +44,7 @@ pub async fn act(
     actions: &[Action],
 ) -> Vec<Outcome> {
     let namespace = store.namespace().unwrap_or_default();
-    let hand = Hand { shared, namespace, store: store.name_any(), observed };
+    let hand = Hand { shared, store, namespace, observed };
     let mut outcomes = Vec::with_capacity(actions.len());
     for action in actions {
         let result = hand.carry_out(action).await;
@@ -108,6 +109,11 @@ fn accepted<T>(verb: &'static str, answer: Result<T, ApiError>) -> Result<Done, 
 
 impl Hand<'_> {
     async fn carry_out(&self, action: &Action) -> Result<Done, ActError> {
+        if let Action::Evict { pod, .. } | Action::Delete { pod, .. } = action
+            && !self.stands(pod).await?
+        {
+            return Ok(Done::Deferred("the shard's members changed meanwhile".to_owned()));
+        }
         match action {
             Action::Ask { pod, uid: _, ip, name, request, why: _ } => {
                 let sidecar = sidecar(ip, &self.observed.auth);
@@ -153,6 +159,13 @@ impl Hand<'_> {
         }
     }
 
+    /// What counted on the other copies of the pod's shard may still do so.
+    async fn stands(&self, pod: &str) -> Result<bool, ActError> {
+        let Some(seen) = self.observed.pod(pod) else { return Ok(false) };
+        let stands = record_stands(self.shared, self.store, self.observed, seen.shard).await;
+        stands.map_err(|source| ActError::Api { verb: "read the shard's record", source })
+    }
+
     /// Compare and swap: a record that changed since it was read is left alone.
     async fn release(
         &self,
@@ -165,7 +178,7 @@ impl Hand<'_> {
             "resourceVersion": resource_version,
             "annotations": { RECORD_ANNOTATION: text },
         }});
-        self.merge::<Lease>("release", &names::shard_lease(&self.store, shard), &patch).await
+        self.merge::<Lease>("release", &names::shard_lease(&self.store.name_any(), shard), &patch).await
     }
 
     async fn merge<K>(&self, verb: &'static str, name: &str, patch: &Value) -> Result<Done, ActError>

@@ -24,6 +24,7 @@ pub mod fresh;
 pub mod kept;
 pub mod shared;
 pub mod sidecar_client;
+pub mod still;
 pub mod words;
 
 pub mod admin;

@@ -25,6 +25,7 @@ use crate::kept::{Kept, Wanted, key};
 use crate::observe::{Look, ObserveError, observe, observe_again};
 use crate::report::{measure, write_status};
 use crate::shared::{Shared, ask};
+use crate::still::shrinks_stand;
 
 /// A pass that takes longer has lost its grip on what it saw: it is ended, and a new one begins.
 const PASS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -95,6 +96,10 @@ async fn full(subject: &PartialObjectMeta<BlobStore>, shared: &Shared) -> Result
     // The intent is in the status before anything is changed: a restarted operator finds it and goes on.
     let intent = status::status(&valid, &look.observed, &plan, &[], &before, now);
     write_status(shared, &mut store, intent.status.clone()).await?;
+    if !shrinks_stand(shared, &store, &look.observed, &plan).await? {
+        tracing::info!("a shard's members changed while its size was decided: looking again");
+        return Ok(Next::requeue(Duration::ZERO));
+    }
     let applied = put_right(shared, &valid, &plan, &mut look).await;
     let outcomes = match &applied {
         Ok(()) if !valid.paused => act(shared, &store, &look.observed, &plan.actions).await,

@@ -4,13 +4,15 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use blobstore_operator::act::act;
 use blobstore_operator::metrics::Metrics;
 use blobstore_operator::shared::Shared;
 use blobstore_operator_api::BlobStore;
 use blobstore_operator_core::action::{Action, Done};
 use blobstore_operator_core::context::Context;
-use blobstore_operator_core::observed::Observed;
+use blobstore_operator_core::observed::{Observed, PodSeen, RecordSeen, Seen};
 use blobstore_sidecar_api::record::{RECORD_ANNOTATION, Release, ShardRecord};
 use http::Method;
 use serde_json::json;
@@ -26,6 +28,13 @@ fn api() -> FakeApi {
     api
 }
 
+/// What a pass saw: the pod, and its shard's Lease without a record.
+fn seen() -> Observed {
+    let pod = PodSeen { name: "cart-0-1".to_owned(), ..PodSeen::default() };
+    let record = RecordSeen { record: Seen::Present(ShardRecord::default()), ..RecordSeen::default() };
+    Observed { pods: vec![pod], records: BTreeMap::from([(0, record)]), ..Observed::default() }
+}
+
 async fn carry_out(api: &FakeApi, action: Action) -> Result<Done, String> {
     let metrics = Metrics::new().expect("metrics register");
     let shared = Shared::new(api.client(), Context::default(), metrics, "test".to_owned());
@@ -35,7 +44,7 @@ async fn carry_out(api: &FakeApi, action: Action) -> Result<Done, String> {
         "spec": {"resources": {"engine": {"limits": {"memory": "1Gi"}}, "sidecar": {"limits": {"memory": "1Gi"}}}},
     }))
     .expect("a store");
-    let outcomes = act(&shared, &store, &Observed::default(), &[action]).await;
+    let outcomes = act(&shared, &store, &seen(), &[action]).await;
     outcomes.into_iter().next().expect("one outcome").result
 }
 
@@ -64,6 +73,20 @@ async fn eviction_that_the_budget_forbids_is_held() {
     assert_eq!(api.take_writes(), vec![], "no delete behind the budget's back");
     assert_eq!(carry_out(&api, evict("p-1")).await, Ok(Done::Accepted));
     assert!(api.get(POD).is_none());
+}
+
+#[tokio::test]
+async fn pod_stays_when_the_members_of_its_shard_changed_since_they_were_read() {
+    let api = api();
+    let fewer = serde_json::to_string(&ShardRecord { epoch: 2, ..ShardRecord::default() }).expect("a record");
+    api.edit(LEASE, |lease| lease["metadata"]["annotations"] = json!({RECORD_ANNOTATION: fewer}));
+    let delete = Action::Delete { pod: "cart-0-1".to_owned(), uid: "p-1".to_owned(), why: "x".to_owned() };
+    for action in [evict("p-1"), delete] {
+        let held = carry_out(&api, action).await;
+        assert!(deferred(&held), "{held:?}");
+    }
+    assert!(api.get(POD).is_some());
+    assert_eq!(api.take_writes(), vec![], "nothing was tried");
 }
 
 #[tokio::test]
