@@ -4,6 +4,7 @@
 pub const ALL_SHARDS_SERVING: &str = "AllShardsServing";
 pub const MISSING_PRIMARY: &str = "MissingPrimary";
 pub const SLOTS_UNCOVERED: &str = "SlotsUncovered";
+pub const NO_READY_POD: &str = "NoReadyPod";
 pub const INITIALIZING: &str = "Initializing";
 // Progressing.
 pub const CREATING: &str = "Creating";

@@ -53,7 +53,7 @@ pub(super) fn conditions(
         keep_digits(&mut memory, old);
     }
     let statements = [
-        ready(store, observed, status),
+        ready(store, observed, status, old),
         progressing(store, observed, plan),
         degraded(store, observed, plan),
         safe_to_disrupt(store, observed),
@@ -95,12 +95,21 @@ pub(super) fn put(
     });
 }
 
-fn ready(store: &ValidStore, observed: &Observed, status: &BlobStoreStatus) -> Statement {
+/// Every slot is served, and clients reach a pod: a Service sends them to those that Kubernetes holds ready, of which a
+/// new store has none until the kubelet's next probe.
+fn ready(store: &ValidStore, observed: &Observed, status: &BlobStoreStatus, old: &[Condition]) -> Statement {
     let missing: Vec<u32> =
         (0..store.shards).filter(|shard| observed.serving_primary(*shard).is_none()).collect();
     let slots: u32 = status.shards.iter().map(|shard| shard.slots).sum();
     let born = status.shards.iter().any(|shard| shard.epoch > 0);
+    let reachable = observed.pods.iter().any(|pod| pod.ready && !pod.deleting);
     match missing.first() {
+        None if slots >= SLOTS && !reachable => {
+            let begun = |one: &Condition| one.type_ == condition::READY && one.reason != reason::INITIALIZING;
+            let reason = if old.iter().any(begun) { reason::NO_READY_POD } else { reason::INITIALIZING };
+            let message = "every shard serves, but no pod is ready: the Service has nowhere to send clients";
+            Statement::no(condition::READY, reason, message.to_owned())
+        }
         None if slots >= SLOTS => Statement::yes(
             condition::READY,
             reason::ALL_SHARDS_SERVING,

@@ -246,6 +246,24 @@ fn a_paused_store_plans_nothing() {
 }
 
 #[test]
+fn a_store_is_ready_when_clients_reach_a_pod() {
+    let (store, mut observed) = world("shards: 3");
+    for pod in &mut observed.pods {
+        pod.ready = false;
+    }
+    let first = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    assert_eq!(told(&first, condition::READY), "False/Initializing", "the kubelet has not looked yet");
+    assert_eq!(first.phase.as_deref(), Some("Creating"));
+    observed.pods[3].ready = true;
+    let second = pass(&store, &observed, &first, 1);
+    assert_eq!(told(&second, condition::READY), "True/AllShardsServing");
+    observed.pods[3].ready = false;
+    let third = pass(&store, &observed, &second, 2);
+    assert_eq!(told(&third, condition::READY), "False/NoReadyPod");
+    assert_eq!(third.phase.as_deref(), Some("Unready"));
+}
+
+#[test]
 fn a_condition_that_turns_is_an_event_and_one_that_lasts_is_none() {
     let (store, mut observed) = world("");
     let look = |observed: &Observed, old: &BlobStoreStatus, second| {
