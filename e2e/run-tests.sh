@@ -39,6 +39,14 @@ count() {
 # of it once more.
 CARGO=(--ignore-rust-version --locked --workspace)
 
+# told_by PROCESS FILE: what a command that ran beside the others printed, and how it ended.
+told_by() {
+    local status=0
+    wait "$1" || status=$?
+    cat "$2"
+    return "$status"
+}
+
 lint() {
     suite format cargo fmt --all --check
     suite lint cargo clippy "${CARGO[@]}" --all-targets -- -D warnings
@@ -46,8 +54,12 @@ lint() {
     suite lint-e2e cargo clippy "${CARGO[@]}" "${PROGRAMS[@]/#/--test=}" -- -D warnings
 }
 
+# Fifty stores are watched for two minutes in which next to nothing happens: beside the other tests.
 unit() {
-    suite unit cargo test "${CARGO[@]}" --no-fail-fast
+    cargo test "${CARGO[@]}" --test fifty >"$logs/beside" 2>&1 &
+    local beside=$!
+    suite unit cargo test "${CARGO[@]}" --no-fail-fast -- --skip fifty_stores
+    suite fifty told_by "$beside" "$logs/beside"
     valkey_in_short
     suite clients e2e/clients/run.sh
 }

@@ -106,7 +106,7 @@ impl Inner {
     pub(crate) async fn free(&self, doomed: &Doomed) -> Result<(), StoreError> {
         if doomed.parts_bytes > 0 && !doomed.is_packed() {
             self.free_parts(doomed).await?;
-        } else if doomed.is_packed() || doomed.chunks >= FREE_BATCH || self.crashes() {
+        } else if doomed.is_packed() || doomed.chunks >= FREE_BATCH {
             self.free_chunks(doomed).await?;
         } else {
             return self.free_at_once(doomed).await;
@@ -119,6 +119,11 @@ impl Inner {
         let Doomed { tag, generation, chunks, .. } = *doomed;
         let mut keys: Vec<String> = (0..chunks).map(|index| key::chunk(tag, generation, index)).collect();
         keys.push(key::manifest(tag, generation));
+        if let Err(crash) = self.crash_at(CrashPoint::HalfFreed) {
+            // A pipeline is no transaction: the engine has carried out the first command when the process ends.
+            let _removed: u64 = self.meta.query("free a generation", &unlink(&keys)).await?;
+            return Err(crash);
+        }
         let mut all = redis::pipe();
         all.add_command(unlink(&keys));
         all.add_command(cmd("ZREM").arg(key::pending_free(tag)).arg(doomed.entry()).to_owned());
