@@ -270,7 +270,6 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// A bucket that exists already is as good as a new one. Ours tells which ETags its objects get.
 /// What was new in this round is deleted: the next one starts as this one did.
 fn clean(case: &Case, load: &Load, written: u64) -> Result<()> {
     if case.work != Work::Create {
@@ -283,6 +282,7 @@ fn clean(case: &Case, load: &Load, written: u64) -> Result<()> {
     Ok(())
 }
 
+/// A bucket that exists already is as good as a new one. Ours tells which ETags its objects get.
 pub(crate) fn make_bucket(server: &Http) -> Result<()> {
     let empty = Verb::Put(Arc::new(Vec::new()));
     for (bucket, etag) in [(BUCKET, "opaque"), (MD5_BUCKET, "md5")] {
