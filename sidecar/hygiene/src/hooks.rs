@@ -20,7 +20,7 @@ pub trait Trimmable: Send + Sync + std::fmt::Debug + 'static {
     fn caches(&self) -> Vec<CacheFigures>;
     /// Tasks that should be alive: the fixed ones and so many per open connection. None: nobody counts.
     fn expected_tasks(&self) -> Option<u64>;
-    /// Shrinks every cache to `percent` of what it holds, and closes handles that nobody uses.
+    /// Shrinks every cache to `percent` of what it holds, or may hold if that is less, and closes handles that nobody uses.
     fn trim(&self, percent: u32) -> Trimmed;
 }
 
@@ -97,7 +97,8 @@ impl Trimmable for StoreHooks {
     }
 
     fn trim(&self, percent: u32) -> Trimmed {
-        let wanted = self.store.cache_stats().bytes / 100 * u64::from(percent);
+        let stats = self.store.cache_stats();
+        let wanted = stats.bytes.min(stats.bytes_max) / 100 * u64::from(percent);
         let bytes = self.store.trim_cache(wanted) + self.store.trim_idle();
         Trimmed { bytes, handles: 0 }
     }

@@ -13,5 +13,7 @@ mod faults;
 mod ledger;
 #[path = "engine/orphans.rs"]
 mod orphans;
+#[path = "engine/overrun.rs"]
+mod overrun;
 #[path = "engine/store.rs"]
 mod store;

@@ -9,7 +9,7 @@ use blobstore_sidecar_api::report::{LeakReport, VerdictClass, VerdictState};
 use blobstore_sidecar_core::hygiene::book::Ledger;
 use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use blobstore_sidecar_core::precondition::Conditions;
-use blobstore_sidecar_hygiene::{Hygiene, HygieneOptions, StoreHooks};
+use blobstore_sidecar_hygiene::{Hygiene, HygieneOptions, StoreHooks, Trimmable};
 use blobstore_sidecar_runtime::authority::{Alone, Tenure};
 use blobstore_sidecar_store::{
     DeleteRequest, EngineAddress, GetRequest, PutRequest, Store, StoreOptions, Version, Versioning,
@@ -27,11 +27,11 @@ const RESIDUAL_SHARE_MAX: f64 = 0.005;
 /// 12 largest objects would be twice this.
 const RESIDUAL_CONSTANT: f64 = 1.5 * 1_048_576.0;
 
-fn bucket() -> BucketName {
+pub(crate) fn bucket() -> BucketName {
     BucketName::parse("b").expect("a good name")
 }
 
-fn object(index: usize, size: usize) -> ObjectName {
+pub(crate) fn object(index: usize, size: usize) -> ObjectName {
     ObjectName::parse(format!("folder/{size}/object-{index}")).expect("a good name")
 }
 
@@ -79,12 +79,21 @@ fn check(report: &LeakReport, what: &str) {
 /// A store and its hygiene on an engine; the passes of every second check the ledger against the keys while the store
 /// works.
 fn beside(engine: &Engine, config: HygieneConfig) -> (Store, Hygiene) {
+    beside_hooked(engine, config, |store| StoreHooks::new(store, None))
+}
+
+/// The same with hooks of the test's own over the store.
+pub(crate) fn beside_hooked<H: Trimmable>(
+    engine: &Engine,
+    config: HygieneConfig,
+    hooks: impl FnOnce(Store) -> H,
+) -> (Store, Hygiene) {
     let ledger = Arc::new(Ledger::new());
     let address = EngineAddress::Unix(engine.socket());
     let tenure = Tenure { epoch: 1, run_id: Arc::from("run") };
     let options = StoreOptions { partitions: 16, ..StoreOptions::default() };
     let store = Store::open(address.clone(), options, Arc::new(Alone(tenure)), ledger.clone());
-    let hooks = Arc::new(StoreHooks::new(store.clone(), None));
+    let hooks = Arc::new(hooks(store.clone()));
     let options =
         HygieneOptions { pod: "pod-0".to_owned(), address, auth: None, config, engine_limit_bytes: 0 };
     let hygiene = Hygiene::start(options, ledger.clone(), hooks);
