@@ -43,8 +43,8 @@ pub(crate) use begun::caught;
 pub use bulk::BULKS_CONCURRENT_MAX;
 pub use copy::{COPIES_CONCURRENT_MAX, Copied, CopyAsk, HEADER_COPY_FROM, HEADER_RENAME_FROM, copy};
 pub use headers::{
-    HEADER_CHECKSUM, HEADER_CLASS, HEADER_CRC64, HEADER_ETAG, HEADER_REDIRECT, HEADER_TAGS, attributes,
-    crc64_text, tags_text,
+    HEADER_CHECKSUM, HEADER_CHECKSUM_SENT, HEADER_CLASS, HEADER_CRC64, HEADER_ETAG, HEADER_REDIRECT,
+    HEADER_TAGS, attributes, crc64_text, tags_text,
 };
 pub use listing::{all_buckets_inside, buckets_here, page_here, page_inside};
 use open::Allowed;

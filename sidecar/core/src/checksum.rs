@@ -46,7 +46,8 @@ impl Algorithm {
         matches!(self, Self::Crc32 | Self::Crc32c | Self::Crc64Nvme)
     }
 
-    fn code(self) -> u8 {
+    /// What stands for it in what the store keeps; never 0.
+    pub(crate) fn code(self) -> u8 {
         match self {
             Self::Crc32 => 1,
             Self::Crc32c => 2,
@@ -54,6 +55,12 @@ impl Algorithm {
             Self::Sha1 => 4,
             Self::Sha256 => 5,
         }
+    }
+}
+
+impl Algorithm {
+    pub(crate) fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.code() == code)
     }
 }
 
@@ -110,7 +117,7 @@ impl Checksum {
     pub fn decode(text: &str) -> Option<Self> {
         let (code, text) = text.split_at_checked(1)?;
         let code: u8 = code.parse().ok()?;
-        let algorithm = Algorithm::ALL.into_iter().find(|algorithm| algorithm.code() == code)?;
+        let algorithm = Algorithm::of_code(code)?;
         Self::parse(algorithm, text)
     }
 }

@@ -167,6 +167,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::checksum::{Algorithm, Checksum, Coverage};
 
     proptest! {
         #[test]
@@ -192,6 +193,9 @@ mod tests {
             lens in proptest::collection::vec(any::<u32>(), 0..20),
             spans in proptest::collection::vec((any::<u16>(), any::<u64>()), 0..5),
         ) {
+            let sum = |number: u16| Checksum::new(Algorithm::Sha1, Coverage::FullObject, &[number.to_le_bytes()[0]; 20]);
+            let spans = spans.into_iter().map(|(number, size)| (number, size, sum(number).filter(|_| number % 2 > 0)));
+            let spans = spans.collect();
             let manifest = Manifest {
                 generation: Generation([5; 16]),
                 bucket: "b".into(),
@@ -215,7 +219,7 @@ mod tests {
                 upload: None,
                 declared_len: Some(7),
                 crcs: Some(vec![1, 2, 3]),
-                pack: Some(Pack { lens: vec![9, 8, 7], spans: vec![(1, 5), (3, 2)] }),
+                pack: Some(Pack { lens: vec![9, 8, 7], spans: vec![(1, 5, None), (3, 2, None)] }),
             }
             .encode();
             let at = at % bytes.len();

@@ -2,9 +2,10 @@
 //! packed body is cut exactly as the plain one was: ranges, tail and parts stay where they are.
 
 use crate::{
+    checksum::Checksum,
     chunk::Layout,
     hygiene::allocator::Allocator,
-    parts::{PARTS_MAX, Span},
+    parts::{PARTS_MAX, Span, number_word, of_word, take_sum},
 };
 
 /// In a record's `manifest_len`: the body is packed. The length itself never needs more than 23 bits, and the list of
@@ -22,7 +23,7 @@ pub const CHUNKS_PACKED_MAX: u32 = 1 << 14;
 pub const SAMPLES: u32 = 3;
 /// String header and slack of a value, as the planner of chunks counts them.
 const VALUE_OVERHEAD: u64 = 64;
-/// One part of a body that was uploaded in parts.
+/// One part of a body that was uploaded in parts; its checksum, if it has one, follows.
 const SPAN_BYTES: usize = 12;
 
 /// Stored lengths of a packed body's chunks, and the parts that it was uploaded in.
@@ -30,8 +31,8 @@ const SPAN_BYTES: usize = 12;
 pub struct Pack {
     /// One per chunk. As long as the chunk itself: it is stored as it is.
     pub lens: Vec<u32>,
-    /// Number and size of each part; empty for a body in one run.
-    pub spans: Vec<(u16, u64)>,
+    /// Number, size and checksum of each part; empty for a body in one run.
+    pub spans: Vec<(u16, u64, Option<Checksum>)>,
 }
 
 impl Pack {
@@ -39,31 +40,43 @@ impl Pack {
         for len in &self.lens {
             to.extend_from_slice(&len.to_le_bytes());
         }
-        for (number, size) in &self.spans {
-            to.extend_from_slice(&u32::from(*number).to_le_bytes());
+        for (number, size, sum) in &self.spans {
+            to.extend_from_slice(&number_word(*number, *sum).to_le_bytes());
             to.extend_from_slice(&size.to_le_bytes());
+            to.extend_from_slice(sum.as_ref().map(Checksum::value).unwrap_or_default());
         }
     }
 
     /// Of a body of `chunks` chunks.
     pub fn decode(chunks: usize, bytes: &[u8]) -> Option<Self> {
-        let (lens, spans) = bytes.split_at_checked(chunks.checked_mul(4)?)?;
+        let (lens, mut rest) = bytes.split_at_checked(chunks.checked_mul(4)?)?;
         let lens = lens.chunks_exact(4).map(|len| len.try_into().map(u32::from_le_bytes));
-        if spans.len() % SPAN_BYTES != 0 || spans.len() / SPAN_BYTES > usize::from(PARTS_MAX) {
-            return None;
-        }
-        let span = |span: &[u8]| {
-            let number = u32::from_le_bytes(span.get(..4)?.try_into().ok()?);
+        let mut spans = Vec::new();
+        while !rest.is_empty() {
+            let (span, behind) = rest.split_at_checked(SPAN_BYTES)?;
+            rest = behind;
+            let (number, algorithm) = of_word(u32::from_le_bytes(span.get(..4)?.try_into().ok()?))?;
             let size = u64::from_le_bytes(span.get(4..)?.try_into().ok()?);
-            Some((u16::try_from(number).ok()?, size))
-        };
-        let spans: Option<Vec<_>> = spans.chunks_exact(SPAN_BYTES).map(span).collect();
-        Some(Self { lens: lens.collect::<Result<_, _>>().ok()?, spans: spans? })
+            let sum = match algorithm {
+                None => None,
+                Some(algorithm) => Some(take_sum(&mut rest, algorithm)?),
+            };
+            spans.push((number, size, sum));
+            if spans.len() > usize::from(PARTS_MAX) {
+                return None;
+            }
+        }
+        Some(Self { lens: lens.collect::<Result<_, _>>().ok()?, spans })
     }
 
     /// The parts as their list has them, all in one generation.
     pub fn spans_in(&self, generation: crate::generation::Generation) -> impl Iterator<Item = Span> + '_ {
-        self.spans.iter().map(move |(number, size)| Span { number: *number, generation, size: *size })
+        self.spans.iter().map(move |(number, size, sum)| Span {
+            number: *number,
+            generation,
+            size: *size,
+            sum: *sum,
+        })
     }
 }
 

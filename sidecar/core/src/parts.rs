@@ -2,6 +2,7 @@
 //! checksums of all of them. Written before the commit; the chunks themselves stay where the parts put them.
 
 use crate::{
+    checksum::{Algorithm, Checksum, Coverage},
     chunk::{CHUNK_BYTES, Layout, Piece, Place},
     generation::Generation,
     manifest::crc32c,
@@ -15,6 +16,8 @@ pub const CHUNKS_MAX: u32 = 1 << 18;
 const MAGIC: &[u8; 4] = b"BSP1";
 const FIXED_BYTES: usize = 40;
 const SPAN_BYTES: usize = 28;
+/// In a span's number: the code of its checksum's algorithm. The checksums themselves stand behind those of the chunks.
+const CODE_SHIFT: u32 = 16;
 const CRC_AT: usize = 36;
 
 /// One part as the list has it.
@@ -23,6 +26,36 @@ pub struct Span {
     pub number: u16,
     pub generation: Generation,
     pub size: u64,
+    /// Of its bytes, as the client knows it; kept where the upload was opened with an algorithm.
+    pub sum: Option<Checksum>,
+}
+
+impl Span {
+    /// Number and algorithm in one word.
+    fn word(&self) -> u32 {
+        number_word(self.number, self.sum)
+    }
+}
+
+/// A part's number, with the code of its checksum's algorithm above it.
+pub(crate) fn number_word(number: u16, sum: Option<Checksum>) -> u32 {
+    u32::from(number) | sum.map_or(0, |sum| u32::from(sum.algorithm.code()) << CODE_SHIFT)
+}
+
+/// The number and the algorithm of the checksum that follows, if one does.
+pub(crate) fn of_word(word: u32) -> Option<(u16, Option<Algorithm>)> {
+    let number = u16::try_from(word & ((1 << CODE_SHIFT) - 1)).ok()?;
+    match u8::try_from(word >> CODE_SHIFT).ok()? {
+        0 => Some((number, None)),
+        code => Some((number, Some(Algorithm::of_code(code)?))),
+    }
+}
+
+/// Takes the checksum of one part from the front.
+pub(crate) fn take_sum(bytes: &mut &[u8], algorithm: Algorithm) -> Option<Checksum> {
+    let (value, rest) = bytes.split_at_checked(algorithm.value_len())?;
+    *bytes = rest;
+    Checksum::new(algorithm, Coverage::FullObject, value)
 }
 
 /// A span and where it begins.
@@ -134,21 +167,30 @@ impl PartList {
         (local < layout.chunks).then(|| (generation, at, layout.chunk_len(local)))
     }
 
+    /// Length of the encoded list.
+    pub fn encoded_len(&self) -> usize {
+        let sums: usize = self.spans().filter_map(|span| span.sum).map(|sum| sum.value().len()).sum();
+        FIXED_BYTES + SPAN_BYTES * self.parts.len() + 8 * self.crcs.len() + sums
+    }
+
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(part_list_len(self.parts.len(), self.crcs.len()));
+        let mut bytes = Vec::with_capacity(self.encoded_len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&u32::try_from(self.parts.len()).unwrap_or(u32::MAX).to_le_bytes());
         bytes.extend_from_slice(&self.generation.0);
         bytes.extend_from_slice(&self.size.to_le_bytes());
         bytes.extend_from_slice(&self.chunks().to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
-        for Span { number, generation, size } in self.spans() {
-            bytes.extend_from_slice(&generation.0);
-            bytes.extend_from_slice(&size.to_le_bytes());
-            bytes.extend_from_slice(&u32::from(number).to_le_bytes());
+        for span in self.spans() {
+            bytes.extend_from_slice(&span.generation.0);
+            bytes.extend_from_slice(&span.size.to_le_bytes());
+            bytes.extend_from_slice(&span.word().to_le_bytes());
         }
         for crc in &self.crcs {
             bytes.extend_from_slice(&crc.to_le_bytes());
+        }
+        for sum in self.spans().filter_map(|span| span.sum) {
+            bytes.extend_from_slice(sum.value());
         }
         let crc = crc32c(&[&bytes[..CRC_AT], &bytes[FIXED_BYTES..]]);
         bytes[CRC_AT..FIXED_BYTES].copy_from_slice(&crc.to_le_bytes());
@@ -160,11 +202,6 @@ impl PartList {
     }
 }
 
-/// Length of a list of `parts` parts with `chunks` chunks together.
-pub fn part_list_len(parts: usize, chunks: usize) -> usize {
-    FIXED_BYTES + SPAN_BYTES * parts + 8 * chunks
-}
-
 fn decode(bytes: &[u8]) -> Option<PartList> {
     let (fixed, rest) = bytes.split_at_checked(FIXED_BYTES)?;
     let u32_at = |at: usize| Some(u32::from_le_bytes(fixed.get(at..at + 4)?.try_into().ok()?));
@@ -172,20 +209,27 @@ fn decode(bytes: &[u8]) -> Option<PartList> {
         return None;
     }
     let parts = usize::try_from(u32_at(4)?).ok()?;
-    let (spans, crcs) = rest.split_at_checked(parts.checked_mul(SPAN_BYTES)?)?;
-    let spans: Option<Vec<Span>> = spans.chunks_exact(SPAN_BYTES).map(span).collect();
+    let (spans, rest) = rest.split_at_checked(parts.checked_mul(SPAN_BYTES)?)?;
+    let chunks = usize::try_from(u32_at(32)?).ok()?;
+    let (crcs, mut sums) = rest.split_at_checked(chunks.checked_mul(8)?)?;
+    let spans: Option<Vec<Span>> =
+        spans.chunks_exact(SPAN_BYTES).map(|bytes| span(bytes, &mut sums)).collect();
     let crcs: Option<Vec<u64>> =
         crcs.chunks(8).map(|crc| Some(u64::from_le_bytes(crc.try_into().ok()?))).collect();
     let list = PartList::new(Generation(fixed.get(8..24)?.try_into().ok()?), spans?, crcs?)?;
-    (list.size == u64::from_le_bytes(fixed.get(24..32)?.try_into().ok()?)).then_some(list)
+    (sums.is_empty() && list.size == u64::from_le_bytes(fixed.get(24..32)?.try_into().ok()?)).then_some(list)
 }
 
-fn span(bytes: &[u8]) -> Option<Span> {
-    let number = u32::from_le_bytes(bytes.get(24..28)?.try_into().ok()?);
+fn span(bytes: &[u8], sums: &mut &[u8]) -> Option<Span> {
+    let (number, algorithm) = of_word(u32::from_le_bytes(bytes.get(24..28)?.try_into().ok()?))?;
     Some(Span {
         generation: Generation(bytes.get(..16)?.try_into().ok()?),
         size: u64::from_le_bytes(bytes.get(16..24)?.try_into().ok()?),
-        number: u16::try_from(number).ok()?,
+        number,
+        sum: match algorithm {
+            None => None,
+            Some(algorithm) => Some(take_sum(sums, algorithm)?),
+        },
     })
 }
 
@@ -196,12 +240,17 @@ mod tests {
     use super::*;
 
     fn list(sizes: &[u64]) -> PartList {
+        let sum = |number: u8| {
+            let algorithm = Algorithm::ALL[usize::from(number) % 5];
+            Checksum::new(algorithm, Coverage::FullObject, &[number; 32][..algorithm.value_len()])
+        };
         let spans: Vec<Span> = (1_u8..)
             .zip(sizes)
             .map(|(number, size)| Span {
                 number: u16::from(number) * 3,
                 generation: Generation([number; 16]),
                 size: *size,
+                sum: sum(number).filter(|_| number % 3 > 0),
             })
             .collect();
         let chunks: u64 = sizes.iter().map(|size| size.div_ceil(u64::from(CHUNK_BYTES))).sum();
@@ -213,7 +262,7 @@ mod tests {
         fn what_was_written_is_read(sizes in proptest::collection::vec(0_u64..900_000, 0..12)) {
             let list = list(&sizes);
             let bytes = list.encode();
-            prop_assert_eq!(bytes.len(), part_list_len(sizes.len(), list.crcs().len()));
+            prop_assert_eq!(bytes.len(), list.encoded_len());
             prop_assert_eq!(PartList::decode(&bytes), Ok(list));
         }
 

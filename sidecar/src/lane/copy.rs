@@ -104,10 +104,11 @@ pub async fn copy(shell: &Arc<Shell>, request_id: &str, ask: CopyAsk) -> Result<
     if is_md5 && !given.contains_key(HEADER_ETAG) {
         given.insert(HEADER_ETAG, HeaderValue::from_static("md5"));
     }
-    // And its kind of checksum.
+    // And its kind of checksum; a part gets that of its upload.
     let kept = source.headers.get(HEADER_CHECKSUM).and_then(|value| value.to_str().ok());
     if let Some(checksum) = kept.and_then(Checksum::decode)
         && !given.contains_key(HEADER_CHECKSUM)
+        && !given.contains_key(super::HEADER_PART)
     {
         given.insert(HEADER_CHECKSUM, HeaderValue::from_static(checksum.algorithm.name()));
     }

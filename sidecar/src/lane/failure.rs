@@ -53,6 +53,7 @@ pub(super) fn from_store(error: StoreError, request_id: &str) -> ApiError {
         ErrorKind::InvalidPart => (StatusCode::BAD_REQUEST, "InvalidPart"),
         ErrorKind::InvalidPartOrder => (StatusCode::BAD_REQUEST, "InvalidPartOrder"),
         ErrorKind::PartTooSmall => (StatusCode::BAD_REQUEST, "EntityTooSmall"),
+        ErrorKind::ChecksumKind => (StatusCode::BAD_REQUEST, "InvalidRequest"),
         ErrorKind::InvalidTag => (StatusCode::BAD_REQUEST, "InvalidTag"),
         ErrorKind::MetadataTooLarge => (StatusCode::BAD_REQUEST, "MetadataTooLarge"),
         ErrorKind::InvalidName => (StatusCode::BAD_REQUEST, "InvalidArgument"),

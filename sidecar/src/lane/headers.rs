@@ -29,6 +29,9 @@ pub const HEADER_ETAG: HeaderName = HeaderName::from_static("x-blobstore-etag");
 pub const HEADER_CRC64: HeaderName = HeaderName::from_static("x-blobstore-crc64nvme");
 /// Between sidecars: the checksum to compute and keep (a request), or that is kept (an answer, with its value).
 pub const HEADER_CHECKSUM: HeaderName = HeaderName::from_static("x-blobstore-checksum");
+/// Between sidecars: the algorithm of the checksum that a client sent with a part, in lower case, or `null`. Without it
+/// nobody sent the part: it is copied.
+pub const HEADER_CHECKSUM_SENT: HeaderName = HeaderName::from_static("x-blobstore-checksum-sent");
 /// Tags as in a query string: `a=b&c=d`.
 pub const HEADER_TAGS: HeaderName = HeaderName::from_static("x-blobstore-tags");
 /// Stored as they come, and given back.

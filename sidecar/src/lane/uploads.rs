@@ -9,7 +9,7 @@ use blobstore_sidecar_store::{ErrorKind, ListUploadsRequest, PartRequest, StoreE
 use http::Response;
 use http::header::{ETAG, LAST_MODIFIED};
 
-use super::headers::{self, HEADER_CHECKSUM, HEADER_CRC64};
+use super::headers::{self, HEADER_CHECKSUM, HEADER_CHECKSUM_SENT, HEADER_CRC64};
 use super::listing::{everywhere, of_bucket, steady};
 use super::object::set;
 use super::{Exchange, Refused};
@@ -33,6 +33,7 @@ pub(super) async fn put_part(
         content_md5: headers::content_md5(given)?,
         want_md5_etag: super::etags::wanted(exchange.shell, place.0, given).await?.md5,
         checks: headers::checks(given)?,
+        sent: given.get(HEADER_CHECKSUM_SENT).and_then(|name| name.to_str().ok()).map(str::to_owned),
         ..PartRequest::new(to, part.1, body.length())
     };
     let stored = Box::pin(exchange.shell.store.put_part(request, body)).await?;

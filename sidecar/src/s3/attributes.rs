@@ -1,5 +1,6 @@
 //! GetObjectAttributes: what HEAD tells, as a document.
 
+use blobstore_sidecar_core::checksum as sums;
 use blobstore_sidecar_s3::checksum::Algorithm;
 use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, Method};
@@ -77,19 +78,33 @@ async fn parts(
         return Ok(None);
     }
     let last = found.parts.last().map_or(after, |part| part.number);
-    let shown = |part: &ObjectPart| dto::ObjectPart {
-        part_number: Some(i32::from(part.number)),
-        size: i64::try_from(part.size).ok(),
-        ..dto::ObjectPart::default()
-    };
     Ok(Some(GetObjectAttributesParts {
         is_truncated: Some(found.truncated),
         max_parts: i32::try_from(max).ok(),
         next_part_number_marker: i32::from(last).to_string().parse().ok(),
         part_number_marker: i32::from(after).to_string().parse().ok(),
-        parts: Some(found.parts.iter().map(shown).collect()),
+        parts: Some(found.parts.iter().map(part).collect()),
         total_parts_count: Some(i32::from(found.count)),
     }))
+}
+
+fn part(part: &ObjectPart) -> dto::ObjectPart {
+    let mut shown = dto::ObjectPart {
+        part_number: Some(i32::from(part.number)),
+        size: i64::try_from(part.size).ok(),
+        ..dto::ObjectPart::default()
+    };
+    if let Some(sum) = part.checksum.as_deref().and_then(sums::Checksum::decode) {
+        let field = match sum.algorithm {
+            sums::Algorithm::Crc32 => &mut shown.checksum_crc32,
+            sums::Algorithm::Crc32c => &mut shown.checksum_crc32c,
+            sums::Algorithm::Crc64Nvme => &mut shown.checksum_crc64nvme,
+            sums::Algorithm::Sha1 => &mut shown.checksum_sha1,
+            sums::Algorithm::Sha256 => &mut shown.checksum_sha256,
+        };
+        *field = Some(sum.to_string());
+    }
+    shown
 }
 
 fn checksum(algorithm: Algorithm, sum: String, kind: &'static str) -> Checksum {

@@ -17,7 +17,9 @@ use super::call::{Call, object_name};
 use super::headers::refuse_unsupported;
 use super::object::{MD5_BYTES_MAX, describe_sum, description, etag, kept_sum};
 use super::{copy, error, upload};
-use crate::lane::{self, CopyAsk, HEADER_CHECKSUM, HEADER_ETAG, HEADER_PART, part_mark};
+use crate::lane::{
+    self, CopyAsk, HEADER_CHECKSUM, HEADER_CHECKSUM_SENT, HEADER_ETAG, HEADER_PART, part_mark,
+};
 use crate::wire::ask::{Ask, Completion, ListedPart, Packed, Place, Sum, Told};
 
 /// S3's own limit.
@@ -122,6 +124,10 @@ pub(super) async fn put_part(
     if let Some(name) = proof.promised().and_then(upload::storable) {
         given.insert(HEADER_CHECKSUM, HeaderValue::from_static(name));
     }
+    let sent = proof.promised().map_or_else(|| "null".to_owned(), |sent| sent.name().to_lowercase());
+    if let Ok(sent) = HeaderValue::from_str(&sent) {
+        given.insert(HEADER_CHECKSUM_SENT, sent);
+    }
     let stored = match call.lane(Method::PUT, &path_of(&input.bucket, &input.key), given, Some(body)).await {
         Ok(stored) => stored,
         Err(refused) => return Err(proof.refusal().unwrap_or_else(|| error::from_api(refused))),
@@ -155,7 +161,18 @@ pub(super) async fn copy_part(
             _ => super::versions::source_refused(refused),
         })?;
     let (e_tag, last_modified) = copy::result(&copied);
-    let result = CopyPartResult { e_tag, last_modified, ..Default::default() };
+    let mut result = CopyPartResult { e_tag, last_modified, ..Default::default() };
+    let kept = copied.response.headers().get(HEADER_CHECKSUM).and_then(|value| value.to_str().ok());
+    if let Some(sum) = kept.and_then(sums::Checksum::decode) {
+        let field = match sum.algorithm {
+            sums::Algorithm::Crc32 => &mut result.checksum_crc32,
+            sums::Algorithm::Crc32c => &mut result.checksum_crc32c,
+            sums::Algorithm::Crc64Nvme => &mut result.checksum_crc64nvme,
+            sums::Algorithm::Sha1 => &mut result.checksum_sha1,
+            sums::Algorithm::Sha256 => &mut result.checksum_sha256,
+        };
+        *field = Some(sum.to_string());
+    }
     Ok(S3Response::new(UploadPartCopyOutput {
         copy_part_result: Some(result),
         copy_source_version_id: super::versions::version_of(&copied.source),

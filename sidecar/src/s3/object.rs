@@ -257,6 +257,9 @@ pub(super) async fn get(
     expiry::tell(call.shell, &input.bucket, &input.key, Some(&head.headers), &mut response.headers).await;
     if let Some(slice) = slice {
         slice.count(&mut response.headers);
+        if sums {
+            slice.describe_sum(&head.headers, &mut response.headers);
+        }
     }
     if head.status == StatusCode::PARTIAL_CONTENT {
         // s3s takes the status from here.
@@ -290,6 +293,9 @@ pub(super) async fn head(
     expiry::tell(call.shell, &input.bucket, &input.key, Some(found.headers()), &mut response.headers).await;
     if let Some(slice) = &slice {
         slice.count(&mut response.headers);
+        if sums {
+            slice.describe_sum(found.headers(), &mut response.headers);
+        }
     }
     if let Some(range) = range {
         partial::cut(&mut response.headers, &range, size);

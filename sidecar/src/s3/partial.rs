@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use blobstore_sidecar_core::checksum::Checksum;
 use blobstore_sidecar_core::range::ByteRange;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue, RANGE};
 use http::{HeaderMap, StatusCode};
@@ -10,6 +11,7 @@ use s3s::{S3Error, S3Result, s3_error};
 use super::call::Call;
 use super::error::custom;
 use super::multipart::part_number;
+use super::object::{describe_sum, kept_sum, shown_sum};
 use super::versions;
 use crate::wire::ask::{Ask, ObjectParts, Place, Told};
 
@@ -25,6 +27,8 @@ pub(super) struct Slice {
     range: Range<u64>,
     /// 0: the object was not uploaded in parts.
     count: u16,
+    /// Of the part, where the upload was opened with an algorithm.
+    checksum: Option<Checksum>,
 }
 
 impl Call<'_> {
@@ -69,9 +73,14 @@ fn slice_of(found: ObjectParts, number: u16) -> S3Result<Slice> {
     let ObjectParts { etag, size, count, parts, truncated: _ } = found;
     let etag = (!etag.is_empty()).then_some(etag);
     match parts.first().filter(|part| part.number == number) {
-        Some(part) => Ok(Slice { etag, range: part.start..part.start + part.size, count }),
+        Some(part) => Ok(Slice {
+            etag,
+            range: part.start..part.start + part.size,
+            count,
+            checksum: part.checksum.as_deref().and_then(Checksum::decode),
+        }),
         // What was uploaded at once is its only part.
-        None if count == 0 && number == 1 => Ok(Slice { etag, range: 0..size, count }),
+        None if count == 0 && number == 1 => Ok(Slice { etag, range: 0..size, count, checksum: None }),
         None => Err(not_satisfiable()),
     }
 }
@@ -102,6 +111,20 @@ impl Slice {
         if self.count > 0 {
             headers.insert(PARTS_COUNT, HeaderValue::from(self.count));
         }
+    }
+
+    /// The checksum of what it is. `found`: what is known of the object.
+    pub(super) fn describe_sum(&self, found: &HeaderMap, headers: &mut HeaderMap) {
+        let whole = kept_sum(found);
+        let (algorithm, sum, kind) = match (&self.checksum, whole) {
+            (Some(sum), whole) => {
+                let (algorithm, text, own) = shown_sum(sum);
+                (algorithm, text, whole.map_or(own, |(_, _, kind)| kind))
+            }
+            (None, Some(whole)) if self.count == 0 => whole,
+            (None, _) => return,
+        };
+        describe_sum(headers, Some((algorithm, sum)), Some(kind));
     }
 
     pub(super) fn range(&self) -> Range<u64> {
@@ -139,8 +162,9 @@ mod tests {
 
     #[test]
     fn a_part_is_what_was_uploaded_under_its_number() {
-        check(2, Some(ObjectPart { number: 3, start: 5, size: 4 }), 3, Some(5..9));
-        check(2, Some(ObjectPart { number: 3, start: 5, size: 4 }), 2, None);
+        let third = ObjectPart { number: 3, start: 5, size: 4, checksum: None };
+        check(2, Some(third.clone()), 3, Some(5..9));
+        check(2, Some(third), 2, None);
         check(2, None, 4, None);
         check(0, None, 1, Some(0..9));
         check(0, None, 2, None);

@@ -88,12 +88,15 @@ pub struct ObjectParts {
     pub truncated: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectPart {
     pub number: u16,
     pub start: u64,
     pub size: u64,
+    /// As `Checksum::encode` writes it.
+    #[serde(default)]
+    pub checksum: Option<String>,
 }
 
 /// The answer of an owner, which may be a refusal.
@@ -251,8 +254,8 @@ impl From<store::ObjectParts> for ObjectParts {
     fn from(parts: store::ObjectParts) -> Self {
         let store::ObjectParts { etag, size, count, parts, truncated } = parts;
         let shown = |part: store::ObjectPart| {
-            let store::ObjectPart { number, start, size } = part;
-            ObjectPart { number, start, size }
+            let store::ObjectPart { number, start, size, checksum } = part;
+            ObjectPart { number, start, size, checksum: checksum.as_ref().map(Checksum::encode) }
         };
         Self { etag: etag.quoted(), size, count, parts: parts.into_iter().map(shown).collect(), truncated }
     }

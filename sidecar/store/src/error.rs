@@ -56,6 +56,8 @@ pub enum ErrorKind {
     InvalidPartOrder,
     /// A part that is not the last is smaller than allowed (400).
     PartTooSmall,
+    /// A part comes with another checksum than its upload was opened for (400).
+    ChecksumKind,
     /// A tag is too long, there twice, or one too many (400).
     InvalidTag,
     /// Headers, metadata and tags of an object are too large together (400).
@@ -102,6 +104,7 @@ impl ErrorKind {
             Self::InvalidPart => "invalid_part",
             Self::InvalidPartOrder => "invalid_part_order",
             Self::PartTooSmall => "part_too_small",
+            Self::ChecksumKind => "checksum_kind",
             Self::InvalidTag => "invalid_tag",
             Self::MetadataTooLarge => "metadata_too_large",
             Self::InvalidName => "invalid_name",

@@ -86,6 +86,9 @@ pub struct PartRequest {
     pub want_md5_etag: bool,
     /// Without an algorithm the one of the upload is taken.
     pub checks: BodyChecks,
+    /// The algorithm of the checksum that the client sent, in lower case, or `null`; it must be that of the upload.
+    /// `None`: no client sent this part.
+    pub sent: Option<String>,
 }
 
 impl PartRequest {
@@ -97,6 +100,7 @@ impl PartRequest {
             content_md5: None,
             want_md5_etag: false,
             checks: BodyChecks::default(),
+            sent: None,
         }
     }
 }

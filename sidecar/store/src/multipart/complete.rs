@@ -208,7 +208,8 @@ impl Upload {
                 Some((number, StoredPart::decode(number, std::str::from_utf8(text).ok()?)?))
             })
             .collect();
-        listed(&wanted.parts, &stored, inner.options.part_bytes_min)?;
+        let composite = wanted.kind.is_some_and(|kind| kind.composite);
+        listed(&wanted.parts, &stored, inner.options.part_bytes_min, composite)?;
         let parts: Vec<StoredPart> =
             wanted.parts.iter().filter_map(|part| stored.remove(&part.number)).collect();
         let parts: Vec<&StoredPart> = parts.iter().collect();
@@ -217,6 +218,10 @@ impl Upload {
             number: part.info.number,
             generation: part.generation,
             size: part.info.size,
+            sum: part
+                .info
+                .checksum
+                .filter(|sum| wanted.kind.is_some_and(|kind| kind.algorithm == sum.algorithm)),
         });
         let list = PartList::new(upload.0, spans, crcs).ok_or_else(|| {
             StoreError::new(ErrorKind::TooLarge, "the object is larger than a multipart upload may be")
@@ -284,7 +289,7 @@ impl Upload {
         let (tag, inner) = (self.target.tag, &self.inner);
         inner.account_closed(&self.target, upload.0);
         if assembly.list.size() > 0 {
-            let (key, len) = (key::part_list(tag, upload.0), assembly.list.encode().len());
+            let (key, len) = (key::part_list(tag, upload.0), assembly.list.encoded_len());
             inner.ledger.string_added(Family::Manifest, key.len(), len);
         }
         let free: Vec<_> =
@@ -303,11 +308,13 @@ impl Upload {
 /// Times the list is checked again because a part was replaced meanwhile.
 const PARTS_TRIES_MAX: u32 = 4;
 
-/// The client's list names stored parts, in order, large enough, and as they are.
+/// The client's list names stored parts, in order, large enough, and as they are. `composite`: the object's checksum is
+/// made of theirs, which S3 does only for parts that are numbered through from 1.
 fn listed(
     parts: &[PartRef],
     stored: &HashMap<u16, StoredPart>,
     part_bytes_min: u64,
+    composite: bool,
 ) -> Result<(), StoreError> {
     if parts.is_empty() || parts.len() > usize::from(PARTS_MAX) {
         let message = format!("a list of 1 to {PARTS_MAX} parts is needed");
@@ -315,6 +322,10 @@ fn listed(
     }
     if !parts.is_sorted_by(|a, b| a.number < b.number) {
         return Err(StoreError::new(ErrorKind::InvalidPartOrder, "the parts are not in ascending order"));
+    }
+    if composite && !parts.iter().map(|part| part.number).eq((1..).take(parts.len())) {
+        let message = "parts with checksums are numbered through from 1";
+        return Err(StoreError::new(ErrorKind::InvalidPartOrder, message));
     }
     for (index, part) in parts.iter().enumerate() {
         let wrong = |what: &str| {
@@ -366,7 +377,11 @@ fn whole_checksum(
             joined(kind.algorithm, kind.composite, each)
         }
     };
-    if let Some(expected) = wanted.checksum {
+    // Where the upload was opened without an algorithm, S3 knows CRC64NVME and looks at no other.
+    let comparable = |sum: &blobstore_sidecar_core::checksum::Checksum| {
+        wanted.kind.is_some() || sum.algorithm == Algorithm::Crc64Nvme
+    };
+    if let Some(expected) = wanted.checksum.filter(comparable) {
         let known = whole.or_else(|| checks::crc64_checksum(crc64));
         if !known.is_some_and(|known| known.same_value(&expected)) {
             let message =

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures::Stream;
 
 use super::{
-    PartCopyRequest, PartInfo, PartRequest, UploadId, journal_entry, no_such_upload, state::StoredPart,
+    PartCopyRequest, PartInfo, PartRequest, UploadChecksum, UploadId, journal_entry, no_such_upload,
+    state::StoredPart,
 };
 use crate::{
     CrashPoint, ErrorKind, PutRequest, StoreError,
@@ -21,6 +22,9 @@ use crate::{
 
 /// Parts that are copied at once: each holds a few chunks that it read while it waits for room to write them.
 pub(crate) const COPIES_MAX: usize = 16;
+
+/// What a client sent that sent no checksum.
+const NO_CHECKSUM: &str = "null";
 
 impl Inner {
     pub(super) async fn put_part<S, E>(
@@ -37,10 +41,11 @@ impl Inner {
             return Err(StoreError::new(ErrorKind::InvalidName, message));
         }
         self.accepting()?;
-        let PartRequest { to, number, declared_len, content_md5, want_md5_etag, mut checks } = request;
+        let PartRequest { to, number, declared_len, content_md5, want_md5_etag, mut checks, sent } = request;
         let target = self.target(&to.bucket, &to.name);
         self.owned(target.tag.slot())?;
         let meta = self.upload_meta(&target, to.upload).await?;
+        expected(meta.checksum, sent.as_deref())?;
         checks.algorithm = checks.algorithm().or(meta.checksum.map(|checksum| checksum.algorithm));
         let stored = self.stored_parts(target.tag, to.upload.0, &[number]).await?;
         let replaces = stored.get(&number).map_or(0, |part| part.info.size);
@@ -80,6 +85,19 @@ pub(crate) fn as_write(mut error: StoreError) -> StoreError {
         error.message = "the source does not meet the condition".into();
     }
     error
+}
+
+/// A part comes with the checksum that its upload was opened for; only one of parts' checksums needs it from everyone.
+fn expected(opened: Option<UploadChecksum>, sent: Option<&str>) -> Result<(), StoreError> {
+    let (Some(opened), Some(sent)) = (opened, sent) else { return Ok(()) };
+    let name = opened.algorithm.name().to_lowercase();
+    if sent == name || sent == NO_CHECKSUM && !opened.composite {
+        return Ok(());
+    }
+    let message = format!(
+        "Checksum Type mismatch occurred, expected checksum Type: {name}, actual checksum Type: {sent}"
+    );
+    Err(StoreError::new(ErrorKind::ChecksumKind, message))
 }
 
 impl Upload {

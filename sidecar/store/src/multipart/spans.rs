@@ -1,6 +1,7 @@
 //! The parts that an object was uploaded in, as they were when it was completed.
 
 use blobstore_sidecar_core::{
+    checksum::Checksum,
     etag::ETag,
     key::{BucketName, ObjectName},
     version::Version,
@@ -15,6 +16,8 @@ pub struct ObjectPart {
     /// Where in the object its bytes begin.
     pub start: u64,
     pub size: u64,
+    /// Kept where the upload was opened with an algorithm.
+    pub checksum: Option<Checksum>,
 }
 
 /// Some of an object's parts.
@@ -67,7 +70,7 @@ impl Inner {
         found.count = u16::try_from(list.spans().len()).unwrap_or(u16::MAX);
         let mut start = 0;
         for span in list.spans() {
-            let part = ObjectPart { number: span.number, start, size: span.size };
+            let part = ObjectPart { number: span.number, start, size: span.size, checksum: span.sum };
             start += span.size;
             if part.number <= after {
                 continue;

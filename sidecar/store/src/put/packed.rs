@@ -66,7 +66,8 @@ impl Inner {
             guard: self.uploads.begin(target.tag, journal),
             part: None,
         };
-        let spans = entry.parts.iter().flat_map(|list| list.spans()).map(|span| (span.number, span.size));
+        let spans =
+            entry.parts.iter().flat_map(|list| list.spans()).map(|span| (span.number, span.size, span.sum));
         let pack = Pack { lens: Vec::new(), spans: spans.collect() };
         let mut rewrite = Rewrite { upload, sender: Sender::new(), crcs: Vec::new(), pack };
         match rewrite.begin().await {

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use blobstore_sidecar_core::{ledger::Family, precondition::Conditions, range::ByteRange};
+use blobstore_sidecar_core::{
+    checksum::Algorithm, ledger::Family, precondition::Conditions, range::ByteRange,
+};
 use blobstore_sidecar_store::{
-    Attributes, Change, DeleteRequest, GetRequest, HeadRequest, ObjectMeta, PackReport, PartCopyRequest,
-    PartRequest, PutRequest, StoreOptions, UpdateRequest, Version, Versioning,
+    Attributes, Change, CreateUpload, DeleteRequest, GetRequest, HeadRequest, ObjectMeta, PackReport,
+    PartCopyRequest, PartRequest, PutRequest, StoreOptions, UpdateRequest, UploadChecksum, UploadRef,
+    Version, Versioning,
 };
 use bytes::Bytes;
 use proptest::{
@@ -290,4 +293,33 @@ async fn packed_objects_are_copied_updated_and_overwritten_like_others() {
     }
     ledger_is_exact(&bench).await;
     delete_all(&bench, &["a", "one", "p", "copy"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checksums_of_parts_stay_with_the_object_even_packed() {
+    let bench = Bench::with(cold(), &[]).await;
+    let bodies = [text(400_000, 6), text(300_001, 7)];
+    for algorithm in [Algorithm::Sha1, Algorithm::Crc32c] {
+        let checksum = Some(UploadChecksum { algorithm, composite: true });
+        let open = CreateUpload { checksum, ..CreateUpload::new(bucket(), name("p")) };
+        let upload = bench.store.create_upload(open).await.expect("opened").upload;
+        let to = UploadRef { bucket: bucket(), name: name("p"), upload };
+        let mut parts = Vec::new();
+        for (number, body) in (1..).zip(&bodies) {
+            parts.push(part(&bench.store, &to, number, body.clone()).await.expect("stored"));
+        }
+        assert!(parts.iter().all(|part| part.checksum.is_some_and(|sum| sum.algorithm == algorithm)));
+        complete(&bench.store, &to, refs(&parts)).await.expect("completed");
+        for expected in [1, 0] {
+            let (bucket, name) = (bucket(), name("p"));
+            let found = bench.store.parts_of((&bucket, &name, None), 0, 9).await.expect("there");
+            let sums: Vec<_> = found.parts.iter().map(|part| part.checksum).collect();
+            assert_eq!(sums, parts.iter().map(|part| part.checksum).collect::<Vec<_>>());
+            assert_eq!(packed(&bench).await.packed, expected);
+            bench.store.trim_cache(0);
+        }
+        assert_eq!(bench.get("p").await.expect("whole"), Bytes::from(bodies.concat()));
+        ledger_is_exact(&bench).await;
+    }
+    delete_all(&bench, &["p"]).await;
 }
