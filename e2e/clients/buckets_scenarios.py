@@ -73,12 +73,56 @@ def lifecycle_rules_are_kept():
         ("InvalidArgument", 400, [{**one, "Expiration": {"Date": "2030-01-01T12:00:00Z"}}]),
         ("MalformedXML", 400, [{**one, "Status": "enabled"}]),
         ("NotImplemented", 501, [{**one, "Transitions": [{"Days": 1, "StorageClass": "GLACIER"}]}]),
-        ("NotImplemented", 501, [{**one, "Filter": {"Tag": {"Key": "a", "Value": "b"}}}]),
     ]:
         refused(status, code, lambda **_: put(wrong))
     same(s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"], rules)
     s3.delete_bucket_lifecycle(Bucket=name)
     refused(404, "NoSuchLifecycleConfiguration", s3.get_bucket_lifecycle_configuration, Bucket=name)
+
+
+@scenario
+def lifecycle_filters_come_back_as_they_went():
+    name = bucket()
+    tag, other = {"Key": "kind", "Value": "log"}, {"Key": "b", "Value": ""}
+    ends = {"Status": "Enabled", "Expiration": {"Days": 1}}
+    filters = [{}, {"Prefix": ""}, {"Prefix": "a/"}, {"Tag": tag}, {"ObjectSizeGreaterThan": 0},
+               {"ObjectSizeLessThan": 10}, {"And": {"Prefix": "a/", "Tags": [tag]}}, {"And": {"Tags": [tag, other]}},
+               {"And": {"ObjectSizeGreaterThan": 5, "ObjectSizeLessThan": 1000}},
+               {"And": {"Prefix": "", "Tags": [tag], "ObjectSizeGreaterThan": 5, "ObjectSizeLessThan": 1000}}]
+    rules = [{"ID": f"r{index}", "Filter": filter, **ends} for index, filter in enumerate(filters)]
+    rules.append({"ID": "bare", "Prefix": "b/", **ends})
+
+    def put(rules):
+        s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": rules})
+
+    put(rules)
+    same(s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"], rules)
+    abort = {"Status": "Enabled", "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}}
+    marker = {"Status": "Enabled", "Expiration": {"ExpiredObjectDeleteMarker": True}}
+    for code, wrong in [
+        ("MalformedXML", {"Filter": {"Prefix": "a", "Tag": tag}, **ends}),
+        ("MalformedXML", {"Filter": {"And": {"Prefix": "a"}}, **ends}),
+        ("MalformedXML", {"Filter": {"And": {"Prefix": "a", "Tags": [tag]}, "ObjectSizeLessThan": 1}, **ends}),
+        ("InvalidRequest", {"Filter": {"And": {"Tags": [tag, tag]}}, **ends}),
+        ("InvalidRequest", {"Filter": {"And": {"ObjectSizeGreaterThan": 5, "ObjectSizeLessThan": 5}}, **ends}),
+        ("InvalidRequest", {"Filter": {"ObjectSizeGreaterThan": -1}, **ends}),
+        ("InvalidTag", {"Filter": {"Tag": {"Key": "k" * 129, "Value": ""}}, **ends}),
+        ("InvalidRequest", {"Filter": {"Tag": tag}, **abort}),
+        ("InvalidRequest", {"Filter": {"ObjectSizeLessThan": 5}, **abort}),
+        ("InvalidRequest", {"Filter": {"Tag": tag}, **marker}),
+    ]:
+        refused(400, code, lambda **_: put([wrong]))
+    # What is told of an object goes by its tags and its size.
+    put([{"ID": "tag", "Filter": {"Tag": tag}, **ends},
+         {"ID": "size", "Filter": {"ObjectSizeGreaterThan": 9}, **ends}])
+    for key, body, tagging, rule in [("t", b"", "kind=log", "tag"), ("u", b"", "kind=other", None),
+                                     ("s", b"0123456789", "", "size"), ("v", b"012345678", "", None)]:
+        wrote = s3.put_object(Bucket=name, Key=key, Body=body, Tagging=tagging)
+        answers = [wrote, s3.head_object(Bucket=name, Key=key), s3.get_object(Bucket=name, Key=key)]
+        if len(body) > 2:
+            answers.append(s3.get_object(Bucket=name, Key=key, Range="bytes=1-1"))
+        for answer in answers:
+            same(f'rule-id="{rule}"' in answer.get("Expiration", ""), rule is not None)
 
 
 @scenario

@@ -6,7 +6,7 @@ use blobstore_sidecar_core::{
     chunk::CHUNK_BYTES,
     etag::{ETag, TagSet},
     key::{self, BucketName, ObjectName},
-    lifecycle::Lifecycle,
+    lifecycle::{Lifecycle, Subject},
     list::Cursor,
     manifest::{Manifest, crc32c, crc64},
     parts::PartList,
@@ -165,7 +165,8 @@ pub(crate) fn entries(input: &[u8]) {
 pub(crate) fn lifecycle(input: &[u8]) {
     if let Some(rules) = Lifecycle::parse(&text(input)) {
         assert!(Lifecycle::parse(&rules.text()).is_some());
-        let _ = (rules.expires("a/b", 1 << 40, 1 << 41), rules.aborts("a/b", 0, u64::MAX));
+        let object = Subject { name: "a/b", size: 1 << 20, tags: None };
+        let _ = (rules.expires(&object, 1 << 40, 1 << 41), rules.aborts("a/b", 0, u64::MAX));
     }
 }
 

@@ -1,18 +1,21 @@
 //! Lifecycle rules over S3: what they may say, and how the store keeps them.
 
-use blobstore_sidecar_core::lifecycle::{LIFECYCLE_DOCUMENT, Lifecycle, LifecycleRule as Rule, RULES_MAX};
+use blobstore_sidecar_core::lifecycle::{
+    FilterForm, LIFECYCLE_DOCUMENT, Lifecycle, LifecycleRule as Rule, RULES_MAX,
+};
 use blobstore_sidecar_s3::S3ErrorCode;
 use s3s::dto::{
     AbortIncompleteMultipartUpload, ExpirationStatus, GetBucketLifecycleConfigurationInput,
-    GetBucketLifecycleConfigurationOutput, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
-    NoncurrentVersionExpiration, PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput,
-    Timestamp, TimestampFormat,
+    GetBucketLifecycleConfigurationOutput, LifecycleExpiration, LifecycleRule, LifecycleRuleAndOperator,
+    LifecycleRuleFilter, NoncurrentVersionExpiration, PutBucketLifecycleConfigurationInput,
+    PutBucketLifecycleConfigurationOutput, Tag, Timestamp, TimestampFormat,
 };
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::call::Call;
 use super::documents::{self, Answer, not_there};
 use super::listing::timestamp;
+use super::tagging;
 
 /// S3's own limit.
 const RULE_ID_CHARS_MAX: usize = 255;
@@ -70,30 +73,125 @@ fn refused(what: &str) -> S3Error {
     s3_error!(NotImplemented, "{what} in a lifecycle rule is not implemented")
 }
 
+/// What a rule is about.
+#[derive(Default)]
+struct About {
+    prefix: Option<String>,
+    tags: Vec<Tag>,
+    size_above: Option<i64>,
+    size_below: Option<i64>,
+    form: FilterForm,
+}
+
 /// What a rule is about: it must say so, in one way.
-fn prefix(filter: Option<LifecycleRuleFilter>, prefix: Option<String>) -> S3Result<String> {
-    let (filter, prefix) = match (filter, prefix) {
+fn about(filter: Option<LifecycleRuleFilter>, prefix: Option<String>) -> S3Result<About> {
+    let filter = match (filter, prefix) {
         (None, None) | (Some(_), Some(_)) => return Err(s3_error!(MalformedXML)),
-        (None, Some(prefix)) => return Ok(prefix),
-        (Some(filter), None) => {
-            let prefix = filter.prefix.clone();
-            (filter, prefix)
-        }
+        (None, prefix) => return Ok(About { prefix, form: FilterForm::Bare, ..About::default() }),
+        (Some(filter), None) => filter,
     };
-    let sized = filter.object_size_greater_than.is_some() || filter.object_size_less_than.is_some();
-    let said = [prefix.is_some(), filter.tag.is_some(), sized, filter.and.is_some()];
-    if said.into_iter().filter(|said| *said).count() > 1 {
-        return Err(s3_error!(MalformedXML));
+    let LifecycleRuleFilter { and, object_size_greater_than, object_size_less_than, prefix, tag, .. } =
+        filter;
+    let single = About {
+        prefix,
+        tags: tag.into_iter().collect(),
+        size_above: object_size_greater_than,
+        size_below: object_size_less_than,
+        form: FilterForm::Single,
+    };
+    match (and, single.conditions()) {
+        (None, 0) => Ok(About { form: FilterForm::Empty, ..single }),
+        (None, 1) => Ok(single),
+        (Some(and), 0) => {
+            let form = if and.prefix.is_some() { FilterForm::AndPrefix } else { FilterForm::And };
+            let several = About {
+                prefix: and.prefix,
+                tags: and.tags.unwrap_or_default(),
+                size_above: and.object_size_greater_than,
+                size_below: and.object_size_less_than,
+                form,
+            };
+            if several.conditions() < 2 { Err(s3_error!(MalformedXML)) } else { Ok(several) }
+        }
+        _ => Err(s3_error!(MalformedXML)),
     }
-    if sized || filter.tag.is_some() {
-        return Err(refused("A filter by tag or size"));
+}
+
+impl About {
+    fn conditions(&self) -> usize {
+        let single = [self.prefix.is_some(), self.size_above.is_some(), self.size_below.is_some()];
+        self.tags.len() + single.into_iter().filter(|said| *said).count()
     }
-    let Some(and) = filter.and else { return Ok(prefix.unwrap_or_default()) };
-    let sized = and.object_size_greater_than.is_some() || and.object_size_less_than.is_some();
-    if sized || and.tags.is_some_and(|tags| !tags.is_empty()) {
-        return Err(refused("A filter by tag or size"));
+
+    /// Puts the conditions into a rule, if they can be.
+    fn put(self, rule: &mut Rule) -> S3Result<()> {
+        rule.form = self.form;
+        rule.prefix = self.prefix.unwrap_or_default();
+        rule.tags = tagging::pairs(&self.tags)?;
+        for (index, (key, _)) in rule.tags.iter().enumerate() {
+            if rule.tags.iter().take(index).any(|(known, _)| known == key) {
+                return Err(s3_error!(InvalidRequest, "Duplicate Tag Keys are not allowed."));
+            }
+        }
+        tagging::check_each(&rule.tags)?;
+        rule.size_above = self.size_above.map(size).transpose()?;
+        rule.size_below = self.size_below.map(size).transpose()?;
+        if rule.size_above.zip(rule.size_below).is_some_and(|(above, below)| above >= below) {
+            return Err(s3_error!(
+                InvalidRequest,
+                "'ObjectSizeLessThan' has to be a value greater than 'ObjectSizeGreaterThan'."
+            ));
+        }
+        // An upload has neither, and a delete marker neither.
+        let narrow =
+            [("Tags", !rule.tags.is_empty()), ("Object Size", rule.size_above.or(rule.size_below).is_some())];
+        let actions = [
+            ("AbortIncompleteMultipartUpload", rule.abort_after_seconds.is_some()),
+            ("ExpiredObjectDeleteMarker", rule.expire_markers),
+        ];
+        for (action, _) in actions.iter().filter(|(_, given)| *given) {
+            for (condition, _) in narrow.iter().filter(|(_, given)| *given) {
+                return Err(s3_error!(InvalidRequest, "{action} cannot be specified with {condition}."));
+            }
+        }
+        Ok(())
     }
-    Ok(and.prefix.unwrap_or_default())
+}
+
+/// S3's largest object.
+const SIZE_MAX: i64 = 5 << 40;
+
+fn size(bytes: i64) -> S3Result<u64> {
+    let known = Some(bytes).filter(|bytes| *bytes <= SIZE_MAX).and_then(|bytes| u64::try_from(bytes).ok());
+    known.ok_or_else(|| s3_error!(InvalidRequest, "An object size in a filter is between 0 and 5 TB."))
+}
+
+/// The conditions of a rule as they came.
+fn filter(rule: &Rule) -> Option<LifecycleRuleFilter> {
+    let number = |size: Option<u64>| size.and_then(|size| i64::try_from(size).ok());
+    let tags =
+        || rule.tags.iter().map(|(key, value)| Tag { key: Some(key.clone()), value: Some(value.clone()) });
+    let (above, below) = (number(rule.size_above), number(rule.size_below));
+    match rule.form {
+        FilterForm::Bare => None,
+        FilterForm::Empty => Some(LifecycleRuleFilter::default()),
+        FilterForm::Single => Some(LifecycleRuleFilter {
+            object_size_greater_than: above,
+            object_size_less_than: below,
+            prefix: (rule.tags.is_empty() && above.or(below).is_none()).then(|| rule.prefix.clone()),
+            tag: tags().next(),
+            ..LifecycleRuleFilter::default()
+        }),
+        FilterForm::And | FilterForm::AndPrefix => Some(LifecycleRuleFilter {
+            and: Some(LifecycleRuleAndOperator {
+                object_size_greater_than: above,
+                object_size_less_than: below,
+                prefix: (rule.form == FilterForm::AndPrefix).then(|| rule.prefix.clone()),
+                tags: (!rule.tags.is_empty()).then(|| tags().collect()),
+            }),
+            ..LifecycleRuleFilter::default()
+        }),
+    }
 }
 
 /// An object ends in one way only.
@@ -122,7 +220,7 @@ fn kept((index, rule): (usize, LifecycleRule)) -> S3Result<Rule> {
         ExpirationStatus::DISABLED => false,
         _ => return Err(s3_error!(MalformedXML)),
     };
-    let prefix = prefix(rule.filter, rule.prefix)?;
+    let about = about(rule.filter, rule.prefix)?;
     let expiration = rule.expiration.unwrap_or_default();
     one_way(&expiration)?;
     let abort = rule.abort_incomplete_multipart_upload.and_then(|abort| abort.days_after_initiation);
@@ -136,17 +234,18 @@ fn kept((index, rule): (usize, LifecycleRule)) -> S3Result<Rule> {
             "'NewerNoncurrentVersions' goes from 1 to 100, with 'NoncurrentDays'"
         ));
     }
-    let kept = Rule {
+    let mut kept = Rule {
         id,
         enabled,
-        prefix,
         expire_after_seconds: expiration.days.map(days).transpose()?,
         expire_at_ms: expiration.date.as_ref().map(date).transpose()?,
         abort_after_seconds: abort.map(days).transpose()?,
         noncurrent_after_seconds: noncurrent.noncurrent_days.map(days).transpose()?,
         noncurrent_keep: newer.and_then(|newer| u32::try_from(newer).ok()),
         expire_markers: expiration.expired_object_delete_marker.unwrap_or_default(),
+        ..Rule::default()
     };
+    about.put(&mut kept)?;
     if kept.expire_after_seconds.is_none()
         && kept.expire_at_ms.is_none()
         && kept.abort_after_seconds.is_none()
@@ -178,8 +277,9 @@ fn shown(rule: Rule) -> LifecycleRule {
     let expiration =
         some.then_some(LifecycleExpiration { days, date, expired_object_delete_marker: markers });
     LifecycleRule {
+        filter: filter(&rule),
+        prefix: (rule.form == FilterForm::Bare).then_some(rule.prefix),
         id: Some(rule.id),
-        filter: Some(LifecycleRuleFilter { prefix: Some(rule.prefix), ..LifecycleRuleFilter::default() }),
         status: ExpirationStatus::from_static(status),
         expiration,
         abort_incomplete_multipart_upload: rule.abort_after_seconds.map(|seconds| {
@@ -192,7 +292,6 @@ fn shown(rule: Rule) -> LifecycleRule {
             }
         }),
         noncurrent_version_transitions: None,
-        prefix: None,
         transitions: None,
     }
 }

@@ -129,6 +129,11 @@ impl Upload<'_> {
         if md5 {
             given.insert(HEADER_ETAG, HeaderValue::from_static("md5"));
         }
+        let mut known = HeaderMap::new();
+        pass(&given, &mut known, &[HEADER_TAGS]);
+        if let Some(length) = length {
+            known.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         let (body, proof) = upload::verified(call.shell, body, &headers, trailers, length).await?;
         if let Some(name) = proof.promised().and_then(upload::storable) {
             given.insert(HEADER_CHECKSUM, HeaderValue::from_static(name));
@@ -145,7 +150,7 @@ impl Upload<'_> {
         };
         let mut response = S3Response::new(PutObjectOutput { e_tag: etag(&stored), ..Default::default() });
         versions::pass(stored.headers(), &mut response.headers);
-        expiry::tell(call.shell, bucket, key, None, &mut response.headers).await;
+        expiry::tell(call.shell, bucket, key, &known, &mut response.headers).await;
         let sum =
             proof.sum().or_else(|| kept_sum(stored.headers()).map(|(algorithm, sum, _)| (algorithm, sum)));
         describe_sum(&mut response.headers, sum, Some(ChecksumType::FULL_OBJECT));
@@ -254,7 +259,7 @@ pub(super) async fn get(
     let mut response = S3Response::new(output);
     let sums = input.checksum_mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case("enabled"));
     response.headers = shown(&head.headers, sums, &overridden);
-    expiry::tell(call.shell, &input.bucket, &input.key, Some(&head.headers), &mut response.headers).await;
+    expiry::tell(call.shell, &input.bucket, &input.key, &head.headers, &mut response.headers).await;
     if let Some(slice) = slice {
         slice.count(&mut response.headers);
         if sums {
@@ -290,7 +295,7 @@ pub(super) async fn head(
     };
     response.headers = shown(found.headers(), sums && range.is_none(), &[]);
     response.extensions.insert(found.status());
-    expiry::tell(call.shell, &input.bucket, &input.key, Some(found.headers()), &mut response.headers).await;
+    expiry::tell(call.shell, &input.bucket, &input.key, found.headers(), &mut response.headers).await;
     if let Some(slice) = &slice {
         slice.count(&mut response.headers);
         if sums {

@@ -7,9 +7,9 @@ use blobstore_sidecar_core::{
     generation::Generation,
     key::{self, BucketName, ObjectName},
     ledger::Family,
-    lifecycle::Lifecycle,
+    lifecycle::{Lifecycle, Subject},
     partition::PartitionTag,
-    record::{HEAD_BYTES, Head},
+    record::{ATTRIBUTES_BYTES_MAX, HEAD_BYTES, Head, decode_headers},
 };
 use redis::{cmd, pipe};
 
@@ -186,11 +186,33 @@ impl Inner {
             let heads: Vec<Vec<u8>> = self.meta.pipe("read heads", &read).await?;
             for (target, head) in targets.iter().zip(heads) {
                 let Ok(head) = Head::decode(&head) else { continue };
-                if lifecycle.expires(target.name.as_str(), head.modified_ms, now) {
-                    ended += u64::from(self.end(target, &head).await?);
+                let object = Subject { name: target.name.as_str(), size: head.layout.size(), tags: None };
+                if !lifecycle.expires(&object, head.modified_ms, now) {
+                    continue;
                 }
+                if lifecycle.asks_tags() {
+                    let Some(tags) = self.tags_of(&target.record(), &head).await? else { continue };
+                    if !lifecycle.expires(&Subject { tags: Some(&tags), ..object }, head.modified_ms, now) {
+                        continue;
+                    }
+                }
+                ended += u64::from(self.end(target, &head).await?);
             }
         }
+    }
+
+    /// The tags of a record whose head was read. `None`: it is another one by now.
+    pub(crate) async fn tags_of(
+        &self,
+        record: &str,
+        head: &Head,
+    ) -> Result<Option<Vec<(String, String)>>, StoreError> {
+        // Headers as long as they may be: a changed tag changes their length.
+        let last = HEAD_BYTES + ATTRIBUTES_BYTES_MAX - 1;
+        let read = cmd("GETRANGE").arg(record).arg(0).arg(last).to_owned();
+        let bytes: Vec<u8> = self.meta.query("read a record's tags", &read).await?;
+        let now = Head::decode(&bytes).ok().filter(|now| now.generation == head.generation);
+        Ok(now.and_then(|now| decode_headers(&now, &bytes).ok()).map(|attributes| attributes.tags))
     }
 
     async fn apply_to_uploads(

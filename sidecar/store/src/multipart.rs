@@ -20,6 +20,7 @@ mod abort;
 mod api;
 mod complete;
 mod list;
+mod listed;
 mod part;
 mod spans;
 pub(crate) mod state;

@@ -3,7 +3,7 @@
 
 use blobstore_sidecar_core::{
     key::{BucketName, ObjectName},
-    lifecycle::Lifecycle,
+    lifecycle::{Lifecycle, Subject},
     partition::PartitionTag,
     record::{HEAD_BYTES, Head},
     version::{Version, VersionEntry},
@@ -29,6 +29,13 @@ struct Walk {
     marker: Option<Version>,
 }
 
+/// A version that ceased to be current.
+struct Old {
+    since_ms: u64,
+    /// Versions that ceased later.
+    newer: u32,
+}
+
 impl Inner {
     /// Tells how many versions and delete markers ended.
     pub(crate) async fn apply_to_versions(
@@ -50,8 +57,9 @@ impl Inner {
                     let before = walk.replace(Walk::at(&target, current.as_ref(), &head));
                     ended += self.end_marker(bucket, before, lifecycle).await?;
                 }
-                if let Some(walk) = &mut walk
-                    && walk.ends(&head, lifecycle, now)
+                let old = walk.as_mut().and_then(|walk| walk.go_on(&head));
+                if let Some(old) = old
+                    && self.is_over(&target, &head, &old, lifecycle, now).await?
                 {
                     ended += self.end_version(&target, head.version()).await?;
                 }
@@ -88,6 +96,24 @@ impl Inner {
         Ok(pairs.collect())
     }
 
+    /// Do the rules end this version?
+    async fn is_over(
+        &self,
+        target: &Target,
+        head: &Head,
+        old: &Old,
+        lifecycle: &Lifecycle,
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        let version = Subject { name: target.name.as_str(), size: head.layout.size(), tags: None };
+        let over = |version: &Subject<'_>| lifecycle.expires_version(version, old.since_ms, old.newer, now);
+        if !over(&version) || !lifecycle.asks_tags() {
+            return Ok(over(&version));
+        }
+        let tags = self.tags_of(&target.history(head.generation), head).await?;
+        Ok(tags.is_some_and(|tags| over(&Subject { tags: Some(&tags), ..version })))
+    }
+
     async fn end_version(&self, target: &Target, version: Version) -> Result<u64, StoreError> {
         let bucket = self.bucket(&target.bucket, false).await?;
         let Deleted::Done(Gone { free, .. }) = self.purge_old(target, &bucket, version).await? else {
@@ -121,12 +147,12 @@ impl Walk {
         Self { name: target.name.as_str().to_owned(), newer_ms, noncurrent: 0, entries: 0, marker }
     }
 
-    /// Goes on to this entry. Is its time over?
-    fn ends(&mut self, head: &Head, lifecycle: &Lifecycle, now: u64) -> bool {
+    /// Goes on to this entry, which may be a version that is not current.
+    fn go_on(&mut self, head: &Head) -> Option<Old> {
         self.entries += 1;
-        let Some(since) = self.newer_ms.replace(head.created_ms) else { return false };
+        let since_ms = self.newer_ms.replace(head.created_ms)?;
         let newer = self.noncurrent;
         self.noncurrent += 1;
-        lifecycle.expires_version(&self.name, since, newer, now)
+        Some(Old { since_ms, newer })
     }
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::channel::mpsc;
 
 use crate::{
-    common::{Bench, PATIENCE, bucket, list_of, name, open, options, payload},
+    common::{Bench, PATIENCE, bucket, frames, list_of, name, open, options, payload},
     multipart::{begin, complete, part, refs, small_parts},
 };
 
@@ -217,6 +217,49 @@ async fn lifecycle_rules_wait_until_a_step_has_lasted() {
     clock.pass(BELIEVED_AFTER);
     assert_eq!(bench.store.apply_lifecycle().await.expect("applied"), 1);
     assert!(!is_there(&bench, "old").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tagged_object_ends_and_the_untagged_stays() {
+    let clock = Stepped::new();
+    let mut options = with_clock(&clock, options());
+    options.timing.lifecycle_every = Duration::from_secs(3_600);
+    let bench = Bench::with(options, &[]).await;
+    let (day, tag) = (24 * 3_600, |value: &str| vec![("keep".to_owned(), value.to_owned())]);
+    let ends =
+        || LifecycleRule { enabled: true, expire_after_seconds: Some(day), ..LifecycleRule::default() };
+    let rules = vec![
+        LifecycleRule { tags: tag("no"), ..ends() },
+        LifecycleRule { prefix: "big".to_owned(), size_above: Some(250_000), ..ends() },
+        LifecycleRule { prefix: "small".to_owned(), size_below: Some(250_000), tags: tag("yes"), ..ends() },
+    ];
+    let text = Lifecycle { rules }.text();
+    bench.store.set_document(&bucket(), LIFECYCLE_DOCUMENT, Some(&text)).await.expect("set");
+    let put = async |name_: &str, size: usize, tags: Vec<(String, String)>| {
+        let mut request = PutRequest::new(bucket(), name(name_), Some(size as u64));
+        request.attributes.tags = tags;
+        bench.store.put(request, frames(payload(size, 1), 100_000)).await.expect("stored");
+    };
+    let all = [
+        ("tagged", 300_000, tag("no"), true),
+        ("inline", 10, tag("no"), true),
+        ("other", 10, tag("yes"), false),
+        ("untagged", 300_000, Vec::new(), false),
+        ("big/a", 250_001, Vec::new(), true),
+        ("big/b", 250_000, Vec::new(), false),
+        ("small/a", 10, tag("yes"), true),
+        ("small/b", 250_000, tag("yes"), false),
+        ("small/c", 10, Vec::new(), false),
+    ];
+    for (name_, size, tags, _) in all.clone() {
+        put(name_, size, tags).await;
+    }
+    assert_eq!(bench.store.apply_lifecycle().await.expect("applied"), 0, "a day has not passed");
+    clock.pass(Duration::from_secs(day + 60));
+    assert_eq!(bench.store.apply_lifecycle().await.expect("applied"), 4);
+    for (name_, .., ends) in all {
+        assert_eq!(bench.get(name_).await.is_ok(), !ends, "{name_}");
+    }
 }
 
 /// The seal of a deleted bucket does not hold for the next one of its name, whatever the clock said meanwhile.

@@ -1,10 +1,10 @@
 //! Lifecycle rules on versions that are not current, and delete markers that hide nothing.
 
 use blobstore_sidecar_core::lifecycle::{LIFECYCLE_DOCUMENT, Lifecycle, LifecycleRule};
-use blobstore_sidecar_store::{Version, Versioning};
+use blobstore_sidecar_store::{PutRequest, Version, Versioning};
 
 use crate::{
-    common::{Bench, bucket, payload},
+    common::{Bench, bucket, frames, name, payload},
     versions::{delete, ends_empty, ids, keep},
 };
 
@@ -38,6 +38,29 @@ async fn versions_end_after_they_ceased_to_be_current() {
     assert_eq!(rules(&bench, noncurrent(None)).await, 2);
     assert_eq!(ids(&bench.store).await, [(made[5], true, false), (only, true, false)]);
     assert_eq!(bench.get("a").await.expect("the current one stays"), payload(300_000, 5));
+    ends_empty(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn versions_end_by_their_own_tags_and_size() {
+    let bench = Bench::start().await;
+    keep(&bench.store, Versioning::Enabled).await;
+    for tag in ["log", "other", "log"] {
+        let mut request = PutRequest::new(bucket(), name("a"), Some(5));
+        request.attributes.tags = vec![("kind".to_owned(), tag.to_owned())];
+        bench.store.put(request, frames(payload(5, 1), 5)).await.expect("stored");
+    }
+    bench.put("b", payload(300_000, 1)).await;
+    bench.put("b", payload(300_000, 2)).await;
+    let logs = vec![("kind".to_owned(), "log".to_owned())];
+    assert_eq!(
+        rules(&bench, LifecycleRule { tags: logs, ..noncurrent(None) }).await,
+        1,
+        "not the current one"
+    );
+    assert_eq!(rules(&bench, LifecycleRule { size_below: Some(5), ..noncurrent(None) }).await, 0);
+    assert_eq!(rules(&bench, LifecycleRule { size_above: Some(5), ..noncurrent(None) }).await, 1);
+    assert_eq!(ids(&bench.store).await.len(), 3);
     ends_empty(&bench).await;
 }
 
