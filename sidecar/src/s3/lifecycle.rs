@@ -149,10 +149,10 @@ impl About {
             ("AbortIncompleteMultipartUpload", rule.abort_after_seconds.is_some()),
             ("ExpiredObjectDeleteMarker", rule.expire_markers),
         ];
-        for (action, _) in actions.iter().filter(|(_, given)| *given) {
-            for (condition, _) in narrow.iter().filter(|(_, given)| *given) {
-                return Err(s3_error!(InvalidRequest, "{action} cannot be specified with {condition}."));
-            }
+        let given =
+            |all: &[(&'static str, bool)]| all.iter().find(|(_, given)| *given).map(|(name, _)| *name);
+        if let Some((action, condition)) = given(&actions).zip(given(&narrow)) {
+            return Err(s3_error!(InvalidRequest, "{action} cannot be specified with {condition}."));
         }
         Ok(())
     }
