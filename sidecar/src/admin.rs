@@ -78,6 +78,9 @@ impl AdminPort {
         }
         match (&method, path.as_str()) {
             (&Method::GET, "/v1/report") => found(self.control.report().await, "no leak detector runs here"),
+            (&Method::GET, "/v1/memory") => {
+                json(&self.control.memory().await.map_err(ApiError::unavailable)?)
+            }
             (&Method::GET, "/v1/topology") => {
                 found(self.control.topology().await, "this sidecar is not part of a shard")
             }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use blobstore_sidecar_api::action::{ActionRequest, ActionResult};
+use blobstore_sidecar_api::memory::MemoryView;
 use blobstore_sidecar_api::report::LeakReport;
 use blobstore_sidecar_api::topology::PodTopology;
 use blobstore_sidecar_shard::{Identity, PeerAnswer, PeerRequest};
@@ -19,6 +20,8 @@ pub trait Control: Send + Sync + std::fmt::Debug + 'static {
     /// `None`: nothing here knows (`dev` has no shard).
     fn topology(&self) -> BoxFuture<'_, Option<PodTopology>>;
     fn report(&self) -> BoxFuture<'_, Option<LeakReport>>;
+    /// The engine's own evidence, explained. `Err`: why it cannot be read, in one sentence.
+    fn memory(&self) -> BoxFuture<'_, Result<MemoryView, String>>;
     /// `None`: no such action.
     fn act(&self, name: String, request: ActionRequest) -> BoxFuture<'_, Option<ActionResult>>;
     /// preStop: returns when a replica has taken over, or none is needed, or the deadline has come.

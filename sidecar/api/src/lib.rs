@@ -5,6 +5,7 @@ pub mod action;
 pub mod boot;
 pub mod config;
 pub mod domains;
+pub mod memory;
 pub mod origins;
 pub mod ports;
 pub mod record;

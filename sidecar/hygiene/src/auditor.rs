@@ -182,7 +182,7 @@ impl Walk<'_> {
         members: u64,
         expanded: bool,
     ) -> Result<(), HygieneError> {
-        self.pass.collection();
+        self.pass.collection(key, members);
         let name = (family, Box::from(key));
         if !self.known.contains(&name) {
             let read = self.members(family, key, members).await?;

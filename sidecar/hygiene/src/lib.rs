@@ -5,6 +5,7 @@ mod actions;
 mod auditor;
 mod engine;
 mod error;
+mod explain;
 mod hooks;
 mod metrics;
 mod probe;

@@ -49,15 +49,21 @@ pub(crate) async fn sample(inner: &Inner) -> Sample {
         Some(engine) => clients(inner, engine).await,
         None => Vec::new(),
     };
-    let limits = [engine.as_ref().map_or(0, |engine| engine.maxmemory), inner.options.engine_limit_bytes];
+    let limit = smallest_limit(inner, engine.as_ref());
     Sample {
         engine,
         keyspace,
         audit: Some(inner.audit_findings()).filter(|found| found.passes > 0),
         clients,
         balances: balances(inner),
-        limit: limits.into_iter().filter(|limit| *limit > 0).min().unwrap_or(0),
+        limit,
     }
+}
+
+/// Of those there are, bytes; 0: none.
+pub(crate) fn smallest_limit(inner: &Inner, engine: Option<&EngineFigures>) -> u64 {
+    let limits = [engine.map_or(0, |engine| engine.maxmemory), inner.options.engine_limit_bytes];
+    limits.into_iter().filter(|limit| *limit > 0).min().unwrap_or(0)
 }
 
 /// The engine answered at some moment between the two snapshots: the larger of both is the upper edge.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use blobstore_sidecar_api::action::{ActionRequest, ActionResult};
 use blobstore_sidecar_api::config::HygieneConfig;
+use blobstore_sidecar_api::memory::MemoryView;
 use blobstore_sidecar_api::report::{AuditProgress, LeakReport, VerdictClass};
 use blobstore_sidecar_core::hygiene::audit::{Audits, Body, BodyId};
 use blobstore_sidecar_core::hygiene::book::Ledger;
@@ -20,7 +21,7 @@ use crate::engine::Engine;
 use crate::error::HygieneError;
 use crate::hooks::Trimmable;
 use crate::metrics::{DRIFTS, ERRORS, KEYS, PASSES, publish};
-use crate::{auditor, probe, report, sampler};
+use crate::{auditor, explain, probe, report, sampler};
 
 /// An engine that could not be calibrated is tried again after this long: its answer will not change soon.
 const CALIBRATE_AGAIN: Duration = Duration::from_secs(60);
@@ -92,7 +93,7 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -143,6 +144,12 @@ impl Hygiene {
         let mut report = locked(&self.inner.state).report.clone();
         report.audit = locked(&self.inner.progress).clone();
         report
+    }
+
+    /// What the engine says of its own memory, explained. Asks it now.
+    pub async fn memory(&self) -> Result<MemoryView, HygieneError> {
+        let view = explain::view(&self.inner).await;
+        view.inspect_err(|error| self.inner.count(error))
     }
 
     /// Resolves after the next sample.
@@ -299,6 +306,11 @@ impl Inner {
 
     pub(crate) fn audit_findings(&self) -> AuditFindings {
         locked(&self.audits).findings()
+    }
+
+    /// The largest keys that the last pass met.
+    pub(crate) fn largest_keys(&self) -> Vec<Vec<u8>> {
+        locked(&self.audits).largest().keys().map(<[u8]>::to_vec).collect()
     }
 
     pub(crate) fn orphans(&self) -> Vec<(BodyId, Body)> {

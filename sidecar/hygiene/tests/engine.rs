@@ -7,6 +7,8 @@
 
 #[path = "engine/common.rs"]
 mod common;
+#[path = "engine/explain.rs"]
+mod explain;
 #[path = "engine/faults.rs"]
 mod faults;
 #[path = "engine/ledger.rs"]

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use blobstore_sidecar_api::action::{ActionRequest, ActionResult};
+use blobstore_sidecar_api::memory::MemoryView;
 use blobstore_sidecar_api::report::LeakReport;
 use blobstore_sidecar_api::topology::PodTopology;
 use blobstore_sidecar_hygiene::Hygiene;
@@ -66,6 +67,9 @@ impl Control for DevControl {
     }
     fn report(&self) -> BoxFuture<'_, Option<LeakReport>> {
         Box::pin(ready(Some(self.hygiene.report())))
+    }
+    fn memory(&self) -> BoxFuture<'_, Result<MemoryView, String>> {
+        Box::pin(async { self.hygiene.memory().await.map_err(|error| error.chain()) })
     }
     fn act(&self, name: String, request: ActionRequest) -> BoxFuture<'_, Option<ActionResult>> {
         Box::pin(async move {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blobstore_sidecar_api::action::{ActionRequest, ActionResult, ActionState};
+use blobstore_sidecar_api::memory::MemoryView;
 use blobstore_sidecar_api::report::LeakReport;
 use blobstore_sidecar_api::topology::{PodTopology, ShardState};
 use blobstore_sidecar_hygiene::Hygiene;
@@ -72,6 +73,9 @@ impl Control for PodControl {
     }
     fn report(&self) -> BoxFuture<'_, Option<LeakReport>> {
         Box::pin(ready(Some(self.hygiene.report())))
+    }
+    fn memory(&self) -> BoxFuture<'_, Result<MemoryView, String>> {
+        Box::pin(async { self.hygiene.memory().await.map_err(|error| error.chain()) })
     }
     fn act(&self, name: String, request: ActionRequest) -> BoxFuture<'_, Option<ActionResult>> {
         Box::pin(async move {

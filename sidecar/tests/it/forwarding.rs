@@ -13,6 +13,7 @@ use blobstore_sidecar::shell::Shell;
 use blobstore_sidecar::telemetry::{self, Format};
 use blobstore_sidecar_api::action::{ActionRequest, ActionResult};
 use blobstore_sidecar_api::config::{ClientsConfig, LimitsConfig};
+use blobstore_sidecar_api::memory::MemoryView;
 use blobstore_sidecar_api::origins::OriginConfig;
 use blobstore_sidecar_api::report::LeakReport;
 use blobstore_sidecar_api::topology::PodTopology;
@@ -105,6 +106,9 @@ impl Control for NoControl {
     }
     fn report(&self) -> BoxFuture<'_, Option<LeakReport>> {
         Box::pin(ready(None))
+    }
+    fn memory(&self) -> BoxFuture<'_, Result<MemoryView, String>> {
+        Box::pin(ready(Err("no engine".to_owned())))
     }
     fn act(&self, _: String, _: ActionRequest) -> BoxFuture<'_, Option<ActionResult>> {
         Box::pin(ready(None))

@@ -116,7 +116,8 @@ fn the_admin_port_tells_health_to_all_and_the_rest_to_who_has_the_token() {
     for open in ["/healthz", "/readyz", "/metrics"] {
         assert_status(&stranger.get(open), 200, open);
     }
-    for closed in ["/v1/report", "/v1/topology", "/v1/log-filter", "/v1/actions/x", "/nowhere"] {
+    for closed in ["/v1/report", "/v1/memory", "/v1/topology", "/v1/log-filter", "/v1/actions/x", "/nowhere"]
+    {
         assert_status(&stranger.get(closed), 401, closed);
         let wrong = format!("Bearer {ADMIN_TOKEN}x");
         assert_status(&stranger.send("GET", closed, &[("authorization", &wrong)], b""), 401, closed);
@@ -132,6 +133,9 @@ fn the_admin_port_tells_health_to_all_and_the_rest_to_who_has_the_token() {
     let report = dev.admin.get("/v1/report");
     assert_status(&report, 200, "a report");
     assert_eq!(report.json()["pod"], "dev", "{}", report.text());
+    let memory = dev.admin.get("/v1/memory");
+    assert_status(&memory, 200, "the engine's own evidence");
+    assert!(memory.json()["explained"][0].as_str().is_some_and(|line| line.contains("are allocated")));
     assert_status(&dev.admin.get("/v1/topology"), 404, "dev has no shard");
     let trimmed = dev.admin.send("POST", "/v1/actions/trim", &[], br#"{"id":"t-1"}"#);
     assert_eq!(trimmed.json()["state"], "Done", "{}", trimmed.text());

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::generation::Generation;
 use crate::hygiene::book::SeenBytes;
+use crate::hygiene::largest::Largest;
 use crate::hygiene::sample::AuditFindings;
 use crate::hygiene::size_model::{SizeModel, kind};
 use crate::key::{ParsedKey, parse};
@@ -20,6 +21,9 @@ const CLAIMS_MAX: usize = 500_000;
 const EXAMPLES_MAX: usize = 5;
 /// An example longer than this tells no more.
 const EXAMPLE_CHARS_MAX: usize = 80;
+
+/// Members of our collections are names with a generation or a size: enough to rank them by.
+const MEMBER_BYTES: u64 = 96;
 
 /// One written body: manifest and chunks of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,6 +117,8 @@ pub struct Pass {
     unclaimed: HashMap<BodyId, Body>,
     claims: HashSet<BodyId>,
     foreign: Foreign,
+    /// But for chunks and manifests, which are parts of a blob.
+    largest: Largest,
 }
 
 impl Pass {
@@ -126,6 +132,7 @@ impl Pass {
             unclaimed: HashMap::new(),
             claims: HashSet::new(),
             foreign: Foreign::default(),
+            largest: Largest::default(),
         }
     }
 
@@ -149,7 +156,11 @@ impl Pass {
                 }
                 self.seen.add(Family::Chunk, bytes);
             }
-            Place::String(family) | Place::Body(family, _) => self.seen.add(family, bytes),
+            Place::String(family) => {
+                self.largest.note(key, bytes);
+                self.seen.add(family, bytes);
+            }
+            Place::Body(family, _) => self.seen.add(family, bytes),
             Place::Collection(_) | Place::Foreign => {}
         }
     }
@@ -182,14 +193,16 @@ impl Pass {
     }
 
     /// A collection: counted by the ledger under its name.
-    pub fn collection(&mut self) {
+    pub fn collection(&mut self, key: &[u8], members: u64) {
         self.keys += 1;
+        self.largest.note(key, members.saturating_mul(MEMBER_BYTES));
     }
 
     pub fn foreign(&mut self, key: &[u8], bytes: u64) {
         self.keys += 1;
         self.foreign.keys += 1;
         self.foreign.bytes += bytes;
+        self.largest.note(key, bytes);
         if self.foreign.examples.len() < EXAMPLES_MAX {
             let text = String::from_utf8_lossy(key);
             self.foreign.examples.push(text.chars().take(EXAMPLE_CHARS_MAX).collect());
@@ -218,6 +231,7 @@ pub struct Audits {
     last: HashMap<BodyId, Body>,
     agreed: HashMap<BodyId, Body>,
     foreign: Foreign,
+    largest: Largest,
 }
 
 impl Audits {
@@ -231,7 +245,13 @@ impl Audits {
             .collect();
         self.last = pass.unreferenced;
         self.foreign = pass.foreign;
+        self.largest = pass.largest;
         self.passes += 1;
+    }
+
+    /// The largest keys of the last pass.
+    pub fn largest(&self) -> &Largest {
+        &self.largest
     }
 
     /// Orphans for reclaim, oldest first.
