@@ -39,12 +39,10 @@ count() {
 # of it once more.
 CARGO=(--ignore-rust-version --locked --workspace)
 
-# told_by PROCESS FILE: what a command that ran beside the others printed, and how it ended.
-told_by() {
-    local status=0
-    wait "$1" || status=$?
+# told STATUS FILE: what a command that ran beside the others has printed, and how it ended.
+told() {
     cat "$2"
-    return "$status"
+    return "$1"
 }
 
 lint() {
@@ -57,9 +55,10 @@ lint() {
 # Fifty stores are watched for two minutes in which next to nothing happens: beside the other tests.
 unit() {
     cargo test "${CARGO[@]}" --test fifty >"$logs/beside" 2>&1 &
-    local beside=$!
+    local beside=$! status=0
     suite unit cargo test "${CARGO[@]}" --no-fail-fast -- --skip fifty_stores
-    suite fifty told_by "$beside" "$logs/beside"
+    wait "$beside" || status=$?
+    suite fifty told "$status" "$logs/beside"
     valkey_in_short
     suite clients e2e/clients/run.sh
 }
