@@ -43,6 +43,7 @@ mod object;
 mod openness;
 mod partial;
 mod refusal;
+mod sentences;
 mod tagging;
 mod translate;
 mod upload;

@@ -27,8 +27,14 @@ pub(super) async fn create(
         return Err(s3_error!(NotImplemented, "Object Lock is not implemented"));
     }
     let ownership = input.object_ownership.as_ref().map(ObjectOwnership::as_str);
-    if ownership.is_some_and(|kind| kind != ObjectOwnership::BUCKET_OWNER_ENFORCED) {
-        return Err(s3_error!(NotImplemented, "Access control lists are off: only BucketOwnerEnforced"));
+    match ownership {
+        None | Some(ObjectOwnership::BUCKET_OWNER_ENFORCED) => {}
+        Some(ObjectOwnership::BUCKET_OWNER_PREFERRED | ObjectOwnership::OBJECT_WRITER) => {
+            return Err(s3_error!(NotImplemented, "Access control lists are off: only BucketOwnerEnforced"));
+        }
+        Some(kind) => {
+            return Err(s3_error!(InvalidArgument, "Invalid x-amz-object-ownership header: {kind}"));
+        }
     }
     headers::lists(&request.headers, S3ErrorCode::InvalidBucketAclWithObjectOwnership)?;
     let mut given = HeaderMap::new();

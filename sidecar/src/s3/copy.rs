@@ -60,11 +60,12 @@ pub(super) fn conditions(headers: &HeaderMap) -> HeaderMap {
     given.collect()
 }
 
-fn replaces(headers: &HeaderMap, name: &str) -> S3Result<bool> {
-    match headers.get(name).map(HeaderValue::as_bytes) {
+/// `what`: metadata or tagging.
+fn replaces(headers: &HeaderMap, what: &str) -> S3Result<bool> {
+    match headers.get(format!("x-amz-{what}-directive")).map(HeaderValue::as_bytes) {
         None | Some(b"COPY") => Ok(false),
         Some(b"REPLACE") => Ok(true),
-        Some(_) => Err(s3_error!(InvalidArgument, "Unknown metadata directive.")),
+        Some(_) => Err(s3_error!(InvalidArgument, "Unknown {what} directive.")),
     }
 }
 
@@ -89,7 +90,9 @@ pub(super) async fn object(
     object_name(&input.key)?;
     refuse_unsupported(&headers)?;
     let (bucket, key, version) = source(&call, &input.copy_source).await?;
-    let replace = replaces(&headers, "x-amz-metadata-directive")?;
+    let (replace, replace_tags) = (replaces(&headers, "metadata")?, replaces(&headers, "tagging")?);
+    let algorithm = headers.get("x-amz-checksum-algorithm").and_then(|name| name.to_str().ok());
+    let algorithm = algorithm.map(algorithm_of).transpose()?;
     let changes = CHANGES.iter().any(|name| headers.contains_key(*name));
     if bucket == input.bucket && key == input.key && version.is_none() && !replace && !changes {
         return Err(s3_error!(
@@ -103,12 +106,12 @@ pub(super) async fn object(
     let names: Vec<HeaderName> = CHANGES.iter().map(|name| HeaderName::from_static(name)).collect();
     pass(&headers, &mut write, &names);
     let tags = headers.get("x-amz-tagging").cloned().unwrap_or_else(|| HeaderValue::from_static(""));
-    if replaces(&headers, "x-amz-tagging-directive")? {
+    if replace_tags {
         super::tagging::check_header(&tags)?;
         write.insert(HEADER_TAGS, tags);
     }
-    if let Some(name) = headers.get("x-amz-checksum-algorithm").and_then(|name| name.to_str().ok()) {
-        write.insert(HEADER_CHECKSUM, HeaderValue::from_static(algorithm_of(name)?.name()));
+    if let Some(algorithm) = algorithm {
+        write.insert(HEADER_CHECKSUM, HeaderValue::from_static(algorithm.name()));
     }
     let ask = CopyAsk {
         from: source_path(&bucket, &key, version.as_deref()),

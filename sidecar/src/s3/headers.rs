@@ -29,13 +29,14 @@ const CLASSES: &[&str] = &[
 ];
 
 /// Headers that ask for what this store does not do: an answer that ignored them would be a lie.
-const REFUSED: &[&str] = &[
-    "x-amz-server-side-encryption",
-    "x-amz-server-side-encryption-aws-kms-key-id",
-    "x-amz-server-side-encryption-customer-algorithm",
-    "x-amz-server-side-encryption-customer-key",
-    "x-amz-copy-source-server-side-encryption-customer-algorithm",
-];
+/// Each by its beginning. What is appended at an offset elsewhere would replace the object here.
+const REFUSED: &[&str] =
+    &[ENCRYPTION, "x-amz-copy-source-server-side-encryption-", "x-amz-write-offset-bytes"];
+const ENCRYPTION: &str = "x-amz-server-side-encryption";
+/// Keys that the client brings along.
+const CUSTOMER: &str = "x-amz-server-side-encryption-customer-";
+const REDIRECT: &str = "x-amz-website-redirect-location";
+const REDIRECTS: &[&str] = &["/", "http://", "https://"];
 const ENCRYPTIONS: &[&str] = &["AES256", "aws:kms", "aws:kms:dsse", "aws:fsx"];
 const LOCKS: &[&str] =
     &["x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold"];
@@ -72,10 +73,53 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 pub(super) fn check(operation: &str, headers: &HeaderMap) -> S3Result<()> {
     OWNERS.iter().filter_map(|name| text(headers, name)).try_for_each(owner)?;
     match operation {
-        "PutObject" | "UploadPart" => announced(headers),
-        "GetObjectAttributes" => numbers(headers),
+        "PutObject" => announced(headers),
+        "UploadPart" => announced(headers).and_then(|()| encrypted(headers)),
+        "UploadPartCopy" | "CompleteMultipartUpload" => encrypted(headers),
+        "GetObject" | "HeadObject" => decrypted(headers),
+        "GetObjectAttributes" => decrypted(headers).and_then(|()| numbers(headers)),
         _ if DOCUMENTS.contains(&operation) => document(operation, headers),
         _ => Ok(()),
+    }
+}
+
+fn begins(headers: &HeaderMap, start: &str) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with(start))
+}
+
+/// How an object is encrypted is said when its upload is opened.
+fn opened_so(headers: &HeaderMap) -> S3Result<()> {
+    match headers.contains_key(ENCRYPTION) {
+        true => Err(s3_error!(InvalidArgument, "{ENCRYPTION} header is not supported for this operation.")),
+        false => Ok(()),
+    }
+}
+
+/// Parts of an upload: none was opened with encryption.
+fn encrypted(headers: &HeaderMap) -> S3Result<()> {
+    opened_so(headers)?;
+    unknown(headers)
+}
+
+/// Reads: nothing is stored under a client's key.
+fn decrypted(headers: &HeaderMap) -> S3Result<()> {
+    opened_so(headers)?;
+    match begins(headers, CUSTOMER) {
+        true => {
+            Err(s3_error!(InvalidRequest, "The encryption parameters are not applicable to this object."))
+        }
+        false => Ok(()),
+    }
+}
+
+/// What an answer would be a lie about.
+fn unknown(headers: &HeaderMap) -> S3Result<()> {
+    match REFUSED.iter().find(|start| begins(headers, start)) {
+        Some(start) => Err(s3_error!(
+            NotImplemented,
+            "A header you provided implies functionality that is not implemented: {start}"
+        )),
+        None => Ok(()),
     }
 }
 
@@ -161,10 +205,12 @@ pub(super) fn refuse_unsupported(headers: &HeaderMap) -> S3Result<()> {
     if text(headers, "x-amz-server-side-encryption").is_some_and(|kind| !ENCRYPTIONS.contains(&kind)) {
         return Err(s3_error!(InvalidArgument, "The encryption method specified is not supported"));
     }
-    if let Some(name) = REFUSED.iter().find(|name| headers.contains_key(**name)) {
-        return Err(s3_error!(
-            NotImplemented,
-            "A header you provided implies functionality that is not implemented: {name}"
+    unknown(headers)?;
+    if text(headers, REDIRECT).is_some_and(|to| !REDIRECTS.iter().any(|start| to.starts_with(start))) {
+        return Err(custom(
+            "InvalidRedirectLocation",
+            StatusCode::BAD_REQUEST,
+            "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.",
         ));
     }
     if LOCKS.iter().any(|name| headers.contains_key(*name)) {
@@ -204,6 +250,13 @@ mod tests {
         check("PutObject", "x-amz-grant-read", "id=1", Some("AccessControlListNotSupported"));
         check("PutObject", "x-amz-server-side-encryption", "rot13", Some("InvalidArgument"));
         check("PutObject", "x-amz-server-side-encryption", "AES256", Some("NotImplemented"));
+        check("PutObject", "x-amz-server-side-encryption-context", "e30=", Some("NotImplemented"));
+        check("PutObject", "x-amz-write-offset-bytes", "0", Some("NotImplemented"));
+        check("PutObject", "x-amz-website-redirect-location", "a", Some("InvalidRedirectLocation"));
+        check("PutObject", "x-amz-website-redirect-location", "/a", None);
+        check("GetObject", "x-amz-server-side-encryption", "AES256", Some("InvalidArgument"));
+        check("HeadObject", "x-amz-server-side-encryption-customer-key", "a", Some("InvalidRequest"));
+        check("UploadPart", "x-amz-server-side-encryption-customer-key", "a", Some("NotImplemented"));
         check("PutObject", "x-amz-sdk-checksum-algorithm", "CRC32", Some("InvalidRequest"));
         check("DeleteObjects", "content-md5", "AAAA", Some("InvalidDigest"));
         check("DeleteObjects", "x-none", "", Some("InvalidRequest"));

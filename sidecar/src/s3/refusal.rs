@@ -7,6 +7,7 @@ use http::header::CONTENT_LENGTH;
 use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, Collected, Limited};
 
+use super::sentences;
 use crate::body::Body;
 use crate::error::{ApiError, Notation};
 use crate::xml::escape_into;
@@ -149,7 +150,10 @@ impl Refused {
                 head.status = rule.status;
                 document(rule.to, rule.message)
             }
-            None => text,
+            None => match sentences::of(&text) {
+                Some((code, sentence)) => document(code, sentence),
+                None => text,
+            },
         };
         head.headers.remove(CONTENT_LENGTH);
         Response::from_parts(head, Body::full(self.complete(&text)))
@@ -206,6 +210,12 @@ mod tests {
         check(&with("NotImplemented", "Unknown operation"), (405, "<Code>MethodNotAllowed</Code>")).await;
         check(&with("NotImplemented", "Select"), (501, "<Code>NotImplemented</Code>")).await;
         check(&with("InvalidPolicyDocument", "Policy condition 'eq' failed"), (403, "AccessDenied")).await;
+        check(
+            &with("InvalidPart", "part 3 is not there"),
+            (501, "or the specified entity tag may not match"),
+        )
+        .await;
+        check("<Error><Code>NoSuchTagSet</Code></Error>", (501, "The TagSet does not exist")).await;
         check("<Error><Code>A</Code><RequestId>8</RequestId></Error>", (501, "<Code>A</Code>")).await;
     }
 }

@@ -61,6 +61,9 @@ pub(super) fn source_refused(refused: ApiError) -> S3Error {
 
 /// A version's id that can be one.
 pub(super) fn checked(version: Option<&str>) -> S3Result<Option<String>> {
+    if version.is_some_and(str::is_empty) {
+        return Err(s3_error!(InvalidArgument, "Version id cannot be the empty string"));
+    }
     if version.is_some_and(|version| Version::parse(version).is_none()) {
         return Err(s3_error!(InvalidArgument, "Invalid version id specified"));
     }

@@ -122,14 +122,54 @@ impl Signed {
         format!("{name}:{value}\r\nx-amz-trailer-signature:{signature}\r\n\r\n").into_bytes()
     }
 
-    pub(crate) fn send(&self, client: &Client, body: &[u8]) -> Answer {
-        let authorization = format!(
+    fn authorization(&self) -> String {
+        format!(
             "AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={}, Signature={}",
             self.access_key,
             self.scope(),
             self.names(),
             self.signature
-        );
+        )
+    }
+
+    /// The request's head without its last line, for connections of another kind.
+    pub(crate) fn head(&self) -> String {
+        let lines: String = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let (method, path) = (self.method, &self.path);
+        format!("{method} {path} HTTP/1.1\r\n{lines}authorization: {}\r\n", self.authorization())
+    }
+
+    /// A browser's form with a policy, its fields behind the boundary `line`.
+    pub(crate) fn form(&self, bucket: &str, key: &str, file: &[u8]) -> Vec<u8> {
+        let credential = format!("{}/{}", self.access_key, self.scope());
+        let mut fields = vec![
+            ("key", key.to_owned()),
+            ("success_action_status", "201".to_owned()),
+            ("x-amz-algorithm", "AWS4-HMAC-SHA256".to_owned()),
+            ("x-amz-credential", credential),
+            ("x-amz-date", self.time.clone()),
+        ];
+        let conditions: Vec<_> =
+            fields.iter().map(|(name, value)| serde_json::json!({ *name: value })).collect();
+        let mut policy = serde_json::json!({"expiration": "2099-01-01T00:00:00Z", "conditions": conditions});
+        policy["conditions"].as_array_mut().expect("a list").push(serde_json::json!({"bucket": bucket}));
+        let policy = STANDARD.encode(policy.to_string());
+        fields.push(("x-amz-signature", hex::encode(hmac(&self.key, &policy))));
+        fields.push(("policy", policy));
+        let mut out = Vec::new();
+        for (name, value) in fields {
+            let part =
+                format!("--line\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+            out.extend(part.into_bytes());
+        }
+        out.extend(b"--line\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n");
+        out.extend(file);
+        out.extend(b"\r\n--line--\r\n");
+        out
+    }
+
+    pub(crate) fn send(&self, client: &Client, body: &[u8]) -> Answer {
+        let authorization = self.authorization();
         let mut headers = vec![("authorization", authorization.as_str())];
         headers.extend(
             self.headers

@@ -12,6 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::http::Client;
 use crate::process::{Dev, PATIENCE, TOKEN, pattern, wait_for};
+use crate::signer::{Signed, sha256};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
@@ -60,10 +61,18 @@ fn connect(address: SocketAddr, trusted: &CertificateDer<'static>) -> io::Result
 
 /// One request on a connection that stays open; the answer's status and body.
 fn ask(stream: &mut Stream, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {}\r\n\r\n",
-        body.len()
+    let (head, body) = exchange(
+        stream,
+        &format!("{method} {path} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {TOKEN}\r\n"),
+        body,
     );
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, body)
+}
+
+/// The answer's head, in lower case, and its body. `head`: all but the length.
+fn exchange(stream: &mut Stream, head: &str, body: &[u8]) -> (String, Vec<u8>) {
+    let head = format!("{head}content-length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).expect("the head goes out");
     stream.write_all(body).expect("the body goes out");
     stream.flush().expect("all of it");
@@ -74,11 +83,10 @@ fn ask(stream: &mut Stream, method: &str, path: &str, body: &[u8]) -> (u16, Vec<
         answer.push(byte[0]);
     }
     let head = String::from_utf8(answer).expect("text").to_ascii_lowercase();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let mut body = vec![0; length.map_or(0, |length| length.parse().expect("a length"))];
     stream.read_exact(&mut body).expect("a body");
-    (status, body)
+    (head, body)
 }
 
 #[test]
@@ -103,6 +111,44 @@ fn the_client_port_speaks_tls_and_nothing_else() {
         dev.metric("blobstore_sidecar_rejected_total{reason=\"handshake\"}") >= 2.0
     });
     assert_eq!(dev.admin.get("/readyz").status, 200, "the admin port has a port of its own");
+    drop(stream);
+    dev.stop();
+}
+
+/// The text between two others.
+fn between(text: &str, before: &str, behind: &str) -> String {
+    let found = text.split_once(before).and_then(|(_, rest)| rest.split_once(behind));
+    found.unwrap_or_else(|| panic!("no {before} in {text}")).0.to_owned()
+}
+
+#[test]
+fn locations_under_tls_are_https() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let trusted = make(folder.path());
+    let dev = start(folder.path());
+    let mut stream = connect(dev.client.address, &trusted).expect("a handshake");
+    let mut s3 = |method: &'static str, path: &str, body: &[u8]| {
+        let head = Signed::new(method, path, &sha256(body), &[]).head();
+        let (head, body) = exchange(&mut stream, &head, body);
+        assert!(head.starts_with("http/1.1 200"), "{head}{}", String::from_utf8_lossy(&body));
+        String::from_utf8(body).expect("text")
+    };
+    s3("PUT", "/tls", b"");
+    let upload = between(&s3("POST", "/tls/a%20b?uploads", b""), "<UploadId>", "<");
+    s3("PUT", &format!("/tls/a%20b?partNumber=1&uploadId={upload}"), b"x");
+    let tag = "9dd4e461268c8034f5c8564e155c67a6";
+    let list = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{tag}</ETag></Part></CompleteMultipartUpload>"
+    );
+    let done = s3("POST", &format!("/tls/a%20b?uploadId={upload}"), list.as_bytes());
+    assert_eq!(between(&done, "<Location>", "<"), "https://test/tls/a%20b");
+
+    let form = Signed::new("POST", "/tls", &sha256(b""), &[]).form("tls", "f", b"x");
+    let head = "POST /tls HTTP/1.1\r\nhost: test\r\ncontent-type: multipart/form-data; boundary=line\r\n";
+    let (head, body) = exchange(&mut stream, head, &form);
+    assert!(head.starts_with("http/1.1 201"), "{head}{}", String::from_utf8_lossy(&body));
+    assert_eq!(between(&head, "\nlocation: ", "\r\n"), "https://test/tls/f");
+    assert_eq!(between(&String::from_utf8_lossy(&body), "<Location>", "<"), "https://test/tls/f");
     drop(stream);
     dev.stop();
 }
