@@ -2,10 +2,12 @@
 
 import base64
 import hashlib
+import http.client
 import re
+import urllib.parse
 
-from boto3_scenarios import bucket, s3, same
-from harness import run, scenario, start_anew
+from boto3_scenarios import bucket, client, refused, s3, same
+from harness import ENDPOINT, run, scenario, start_anew
 from protocol_scenarios import code, send
 
 start_anew()
@@ -172,6 +174,28 @@ def refusals_say_what_they_say_at_home():
     ]:
         told(send(method, f"/{name}{where}", body, headers), *want)
     same(s3.head_object(Bucket=name, Key="o")["ETag"], etag)
+
+
+@scenario
+def uploads_tell_their_length():
+    name = bucket()
+    upload = s3.create_multipart_upload(Bucket=name, Key="u")["UploadId"]
+    signer = client(signature_version="s3v4")
+    where = urllib.parse.urlsplit(ENDPOINT)
+    for call, arguments in [("put_object", {"Key": "o"}),
+                            ("upload_part", {"Key": "u", "UploadId": upload, "PartNumber": 1})]:
+        url = urllib.parse.urlsplit(signer.generate_presigned_url(call, {"Bucket": name, **arguments}))
+        for headers, body in [({}, b""), ({"Transfer-Encoding": "chunked"}, b"3\r\nabc\r\n0\r\n\r\n")]:
+            connection = http.client.HTTPConnection(where.hostname, where.port)
+            connection.putrequest("PUT", f"{url.path}?{url.query}")
+            for header, value in headers.items():
+                connection.putheader(header, value)
+            connection.endheaders(body or None)
+            answer = connection.getresponse()
+            told((answer.status, answer.headers, answer.read()), 411, "MissingContentLength",
+                 "You must provide the Content-Length HTTP header.")
+            connection.close()
+    refused(404, "404", s3.head_object, Bucket=name, Key="o")
 
 
 if __name__ == "__main__":

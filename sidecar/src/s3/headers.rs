@@ -3,6 +3,7 @@
 
 use blobstore_sidecar_s3::S3ErrorCode;
 use blobstore_sidecar_s3::checksum::{self, Algorithm};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 use s3s::{S3Error, S3Result, s3_error};
 
@@ -73,13 +74,25 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 pub(super) fn check(operation: &str, headers: &HeaderMap) -> S3Result<()> {
     OWNERS.iter().filter_map(|name| text(headers, name)).try_for_each(owner)?;
     match operation {
-        "PutObject" => announced(headers),
-        "UploadPart" => announced(headers).and_then(|()| encrypted(headers)),
+        "PutObject" => measured(headers).and_then(|()| announced(headers)),
+        "UploadPart" => {
+            measured(headers)?;
+            announced(headers)?;
+            encrypted(headers)
+        }
         "UploadPartCopy" | "CompleteMultipartUpload" => encrypted(headers),
         "GetObject" | "HeadObject" => decrypted(headers),
         "GetObjectAttributes" => decrypted(headers).and_then(|()| numbers(headers)),
         _ if DOCUMENTS.contains(&operation) => document(operation, headers),
         _ => Ok(()),
+    }
+}
+
+/// HTTP takes a request without a length for one without a body; S3 wants to be told.
+fn measured(headers: &HeaderMap) -> S3Result<()> {
+    match headers.contains_key(CONTENT_LENGTH) {
+        true => Ok(()),
+        false => Err(S3Error::new(S3ErrorCode::MissingContentLength)),
     }
 }
 
@@ -229,7 +242,10 @@ mod tests {
         let header = |(name, value): &(&'static str, &'static str)| {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
-        let headers: HeaderMap = given.iter().map(header).collect();
+        let mut headers: HeaderMap = given.iter().map(header).collect();
+        if !given.is_empty() {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+        }
         let outcome = check(operation, &headers).and_then(|()| refuse_unsupported(&headers));
         outcome.err().map(|error| error.code().as_str().to_owned())
     }
@@ -258,6 +274,8 @@ mod tests {
         check("HeadObject", "x-amz-server-side-encryption-customer-key", "a", Some("InvalidRequest"));
         check("UploadPart", "x-amz-server-side-encryption-customer-key", "a", Some("NotImplemented"));
         check("PutObject", "x-amz-sdk-checksum-algorithm", "CRC32", Some("InvalidRequest"));
+        assert_eq!(refused("PutObject", &[]).as_deref(), Some("MissingContentLength"));
+        assert_eq!(refused("CopyObject", &[]), None);
         check("DeleteObjects", "content-md5", "AAAA", Some("InvalidDigest"));
         check("DeleteObjects", "x-none", "", Some("InvalidRequest"));
         check("GetObjectAttributes", "x-amz-max-parts", "-1", Some("InvalidArgument"));

@@ -15,6 +15,7 @@ const SENTENCES: &[(&str, &str)] = &[
         "InvalidBucketAclWithObjectOwnership",
         "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
     ),
+    ("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."),
     ("InvalidDigest", "The Content-MD5 you specified was invalid."),
     (
         "InvalidPart",
