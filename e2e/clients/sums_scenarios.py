@@ -128,6 +128,8 @@ def completions_are_held_to_the_checksums():
     size = sum(len(body) for body in BODIES)
     done = complete(listed, ChecksumSHA256=whole, ChecksumType="COMPOSITE", MpuObjectSize=size)
     same(done["ChecksumSHA256"], whole)
+    again = complete(listed)
+    same((again["ChecksumSHA256"], again["ChecksumType"], again["ETag"]), (whole, "COMPOSITE", done["ETag"]))
     # Opened without an algorithm: one of the whole is not looked at, but the one that S3 keeps by itself.
     target, _ = opened(name, "open")
     etag = plain.upload_part(**target, PartNumber=7, Body=b"x")["ETag"]

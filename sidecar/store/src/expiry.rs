@@ -14,7 +14,7 @@ use blobstore_sidecar_core::{
 use redis::{cmd, pipe};
 
 use crate::{
-    CrashPoint, ErrorKind, Store, StoreError,
+    Attributes, CrashPoint, ErrorKind, Store, StoreError,
     context::{Inner, Target},
     delete::Deleted,
     metrics::EXPIRED,
@@ -191,8 +191,9 @@ impl Inner {
                     continue;
                 }
                 if lifecycle.asks_tags() {
-                    let Some(tags) = self.tags_of(&target.record(), &head).await? else { continue };
-                    if !lifecycle.expires(&Subject { tags: Some(&tags), ..object }, head.modified_ms, now) {
+                    let Some(of) = self.attributes_of(&target.record(), &head).await? else { continue };
+                    let object = Subject { tags: Some(&of.tags), ..object };
+                    if !lifecycle.expires(&object, head.modified_ms, now) {
                         continue;
                     }
                 }
@@ -201,18 +202,18 @@ impl Inner {
         }
     }
 
-    /// The tags of a record whose head was read. `None`: it is another one by now.
-    pub(crate) async fn tags_of(
+    /// What describes a record whose head was read. `None`: it is another one by now.
+    pub(crate) async fn attributes_of(
         &self,
         record: &str,
         head: &Head,
-    ) -> Result<Option<Vec<(String, String)>>, StoreError> {
+    ) -> Result<Option<Attributes>, StoreError> {
         // Headers as long as they may be: a changed tag changes their length.
         let last = HEAD_BYTES + ATTRIBUTES_BYTES_MAX - 1;
         let read = cmd("GETRANGE").arg(record).arg(0).arg(last).to_owned();
-        let bytes: Vec<u8> = self.meta.query("read a record's tags", &read).await?;
+        let bytes: Vec<u8> = self.meta.query("read a record's headers", &read).await?;
         let now = Head::decode(&bytes).ok().filter(|now| now.generation == head.generation);
-        Ok(now.and_then(|now| decode_headers(&now, &bytes).ok()).map(|attributes| attributes.tags))
+        Ok(now.and_then(|now| decode_headers(&now, &bytes).ok()))
     }
 
     async fn apply_to_uploads(

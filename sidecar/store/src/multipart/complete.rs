@@ -4,6 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use blobstore_sidecar_core::{
+    checksum::{Algorithm, Checksum},
     chunk::Layout,
     etag::ETag,
     generation::Generation,
@@ -56,8 +57,9 @@ impl Inner {
             Err(error) if error.kind == ErrorKind::NoSuchUpload => {
                 return match self.head_named(&target, upload.0).await? {
                     Some(head) => {
+                        let checksum = self.kept_checksum(&target, &head).await?;
                         self.authority.acknowledged(&tenure).await?;
-                        Ok(again(&head))
+                        Ok(again(&head, checksum))
                     }
                     None => Err(error),
                 };
@@ -125,6 +127,16 @@ impl Inner {
         }
     }
 
+    /// The checksum of a completed object, be it current or not.
+    async fn kept_checksum(&self, target: &Target, head: &Head) -> Result<Option<Checksum>, StoreError> {
+        for record in [target.record(), target.history(head.generation)] {
+            if let Some(attributes) = self.attributes_of(&record, head).await? {
+                return Ok(attributes.checksum);
+            }
+        }
+        Ok(None)
+    }
+
     /// The checksums of a part's chunks, by part.
     async fn crcs_of(
         &self,
@@ -161,7 +173,7 @@ impl Inner {
 struct Wanted {
     parts: Vec<PartRef>,
     size: Option<u64>,
-    checksum: Option<blobstore_sidecar_core::checksum::Checksum>,
+    checksum: Option<Checksum>,
     kind: Option<super::UploadChecksum>,
 }
 
@@ -323,8 +335,7 @@ fn whole_checksum(
     wanted: &Wanted,
     parts: &[&StoredPart],
     crc64: u64,
-) -> Result<Option<blobstore_sidecar_core::checksum::Checksum>, StoreError> {
-    use blobstore_sidecar_core::checksum::Algorithm;
+) -> Result<Option<Checksum>, StoreError> {
     let whole = match wanted.kind {
         None => None,
         Some(kind) if kind.algorithm == Algorithm::Crc64Nvme && !kind.composite => {
@@ -336,9 +347,7 @@ fn whole_checksum(
         }
     };
     // Where the upload was opened without an algorithm, S3 knows CRC64NVME and looks at no other.
-    let comparable = |sum: &blobstore_sidecar_core::checksum::Checksum| {
-        wanted.kind.is_some() || sum.algorithm == Algorithm::Crc64Nvme
-    };
+    let comparable = |sum: &Checksum| wanted.kind.is_some() || sum.algorithm == Algorithm::Crc64Nvme;
     if let Some(expected) = wanted.checksum.filter(comparable) {
         let known = whole.or_else(|| checks::crc64_checksum(crc64));
         if !known.is_some_and(|known| known.same_value(&expected)) {
@@ -351,14 +360,14 @@ fn whole_checksum(
 }
 
 /// The answer to a completion that was done before.
-fn again(head: &Head) -> PutOutcome {
+fn again(head: &Head, checksum: Option<Checksum>) -> PutOutcome {
     PutOutcome {
         etag: head.etag,
         generation: head.generation,
         size: head.layout.size(),
         modified_ms: head.modified_ms,
         crc64: head.crc64,
-        checksum: None,
+        checksum,
         created: false,
         version: head.versioned.then(|| head.version()),
     }

@@ -110,8 +110,8 @@ impl Inner {
         if !over(&version) || !lifecycle.asks_tags() {
             return Ok(over(&version));
         }
-        let tags = self.tags_of(&target.history(head.generation), head).await?;
-        Ok(tags.is_some_and(|tags| over(&Subject { tags: Some(&tags), ..version })))
+        let attributes = self.attributes_of(&target.history(head.generation), head).await?;
+        Ok(attributes.is_some_and(|of| over(&Subject { tags: Some(&of.tags), ..version })))
     }
 
     async fn end_version(&self, target: &Target, version: Version) -> Result<u64, StoreError> {
