@@ -2,6 +2,7 @@
 //! Nothing here knows blobs, engines or Kubernetes.
 
 pub mod authority;
+pub mod background;
 pub mod budget;
 pub mod clients;
 pub mod memory;

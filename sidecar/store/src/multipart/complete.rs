@@ -14,7 +14,7 @@ use blobstore_sidecar_core::{
     parts::{PartList, Span},
     record::Head,
 };
-use blobstore_sidecar_runtime::tasks;
+use blobstore_sidecar_runtime::{background, tasks};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use redis::{cmd, pipe};
@@ -308,7 +308,7 @@ impl Upload {
             assembly.commit.left_out.iter().filter_map(|doomed| inner.retire(doomed.clone())).collect();
         if !free.is_empty() {
             let inner = Arc::clone(inner);
-            tasks::spawn("free parts left out", async move {
+            background::attempt("free parts left out", async move {
                 for doomed in free {
                     inner.free_or_leave(Some(doomed)).await;
                 }

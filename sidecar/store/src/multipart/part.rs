@@ -3,7 +3,7 @@
 use std::{fmt::Display, sync::Arc};
 
 use blobstore_sidecar_core::{key, ledger::Family, parts::PARTS_MAX};
-use blobstore_sidecar_runtime::tasks;
+use blobstore_sidecar_runtime::{background, tasks};
 use bytes::Bytes;
 use futures::Stream;
 
@@ -216,7 +216,7 @@ impl Upload {
         let old = std::str::from_utf8(old).ok().and_then(|old| StoredPart::decode(stored.info.number, old));
         if let Some(doomed) = old.and_then(|old| old.doomed(tag)).and_then(|doomed| inner.retire(doomed)) {
             let inner = Arc::clone(inner);
-            tasks::spawn("free a part", async move { inner.free_or_leave(Some(doomed)).await });
+            background::attempt("free a part", async move { inner.free_or_leave(Some(doomed)).await });
         }
     }
 }
