@@ -184,7 +184,10 @@ fn engine_main(engine: Option<PathBuf>, grace_seconds: Option<u64>) -> ExitCode 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn block_on<E: Into<Failure>>(work: impl Future<Output = Result<(), E>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_start(allocator::join_arena)
+        .build()?;
     runtime.block_on(work).map_err(Into::into)
 }
 

@@ -5,12 +5,13 @@ use std::future::Future as _;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use blobstore_sidecar_core::chunk::CHUNK_BYTES;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::metrics::{REJECTED, reason};
@@ -18,6 +19,44 @@ use crate::tls::Wire;
 
 /// An idle keep-alive connection is closed after this: longer than the pools of common clients keep one.
 const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
+
+/// One read of a body: two of them are a chunk.
+const READ_BYTES_MAX: usize = CHUNK_BYTES as usize / 2;
+/// One read when many receive at once; less would be more calls than bytes.
+const READ_BYTES_MIN: usize = CHUNK_BYTES as usize / 16;
+/// One read of all connections that receive a body, together. Each holds two or three of them beside the chunk that it
+/// gathers, outside the budget of bytes in flight: a hundred uploads stay below ten megabytes of that.
+const READS_BYTES_MAX: usize = 4 << 20;
+
+/// Connections that receive a body.
+static RECEIVING: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a connection while it receives a body.
+#[derive(Debug)]
+struct Receiving;
+
+impl Receiving {
+    fn begin() -> Self {
+        RECEIVING.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        RECEIVING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What one read may bring while `receiving` connections receive. Always a little less than a power of two: hyper's
+/// buffer follows the reads in such steps, and neither grows past this nor shrinks below it.
+fn read_bytes_max(receiving: usize) -> usize {
+    let mut most = READ_BYTES_MAX;
+    while most > READ_BYTES_MIN && most.saturating_mul(receiving) > READS_BYTES_MAX {
+        most /= 2;
+    }
+    most
+}
 
 /// Shared by a connection's socket and its requests.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +149,9 @@ impl Deadline {
 /// A connection with [`Patience`].
 #[derive(Debug)]
 pub struct GuardedStream {
-    stream: Wire,
+    /// Each read is bounded anew.
+    stream: Take<Wire>,
+    receiving: Option<Receiving>,
     busy: Busy,
     patience: Patience,
     /// Some while a header is arriving: since when, and behind how many requests.
@@ -127,7 +168,8 @@ impl GuardedStream {
     pub fn new(stream: Wire, busy: Busy, patience: Patience) -> Self {
         let _ = busy.0.caller.set(stream.caller());
         Self {
-            stream,
+            stream: stream.take(0),
+            receiving: None,
             busy,
             patience,
             header_since: None,
@@ -171,6 +213,18 @@ impl GuardedStream {
         Ok(())
     }
 
+    /// Bounds the next read. A header is small, and what comes with it fits into the buffer that is there.
+    fn bound_read(&mut self) {
+        let most = if self.busy.is() {
+            self.receiving.get_or_insert_with(Receiving::begin);
+            read_bytes_max(RECEIVING.load(Ordering::Relaxed))
+        } else {
+            self.receiving = None;
+            READ_BYTES_MAX
+        };
+        self.stream.set_limit(most as u64);
+    }
+
     fn watch_write<T>(&mut self, poll: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if poll.is_ready() {
             self.stalled.clear();
@@ -186,6 +240,7 @@ impl AsyncRead for GuardedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.poll_header(cx)?;
+        this.bound_read();
         let before = buf.filled().len();
         let poll = Pin::new(&mut this.stream).poll_read(cx, buf);
         if poll.is_pending() {
@@ -203,7 +258,7 @@ impl AsyncRead for GuardedStream {
 impl AsyncWrite for GuardedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let poll = Pin::new(&mut this.stream).poll_write(cx, buf);
+        let poll = Pin::new(this.stream.get_mut()).poll_write(cx, buf);
         this.watch_write(poll, cx)
     }
 
@@ -213,19 +268,48 @@ impl AsyncWrite for GuardedStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let poll = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let poll = Pin::new(this.stream.get_mut()).poll_write_vectored(cx, bufs);
         this.watch_write(poll, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.get_ref().is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        Pin::new(self.get_mut().stream.get_mut()).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        Pin::new(self.get_mut().stream.get_mut()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_shrink_as_more_connections_receive() {
+        for (receiving, want) in [
+            (0, 131_040),
+            (1, 131_040),
+            (32, 131_040),
+            (33, 65_520),
+            (64, 65_520),
+            (100, 32_760),
+            (256, 16_380),
+            (100_000, 16_380),
+        ] {
+            assert_eq!(read_bytes_max(receiving), want, "{receiving} receive");
+        }
+    }
+
+    #[test]
+    fn a_read_is_just_below_a_step_of_the_buffer() {
+        for receiving in [1, 64, 128, 1_000] {
+            let most = read_bytes_max(receiving);
+            assert!(most < most.next_power_of_two() && most > most.next_power_of_two() - 64, "{most}");
+        }
     }
 }

@@ -23,9 +23,9 @@ use crate::{
     metrics::{BYTES_COPIED, BYTES_IN},
 };
 
-/// Frames per piece that are passed on as they are. The connection's buffer is 128 KiB, so a chunk usually comes in
-/// three; more are dust, which would pin buffers many times its size.
-const FRAMES_MAX: usize = 16;
+/// Frames per piece that are passed on as they are. A connection reads half a chunk at a time, so a chunk usually comes in
+/// three; under many uploads a sixteenth, which makes eighteen. More are dust, which would pin buffers many times its size.
+const FRAMES_MAX: usize = 20;
 /// MD5 runs at half a gigabyte per second: after this much, others get a turn.
 const MD5_SLICE_BYTES: usize = 64 << 10;
 /// An MD5 that is only wanted, not required, is dropped when a body of unknown length passes this.
