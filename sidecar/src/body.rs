@@ -179,6 +179,8 @@ pub type StreamError = Box<dyn std::error::Error + Send + Sync>;
 enum Content {
     Empty,
     Full(Bytes),
+    /// In two places, neither of them empty.
+    Both(Bytes, Bytes),
     /// Bytes of a blob; `left` is what the header promised and is not sent yet.
     Stream {
         stream: BoxStream<'static, Result<Bytes, StreamError>>,
@@ -220,6 +222,14 @@ impl Body {
         Self { content: Content::Full(bytes.into()), finish: None }
     }
 
+    /// All of it in hand, in one place or two.
+    pub fn whole([first, second]: [Bytes; 2]) -> Self {
+        if first.is_empty() || second.is_empty() {
+            return Self::full(if first.is_empty() { second } else { first });
+        }
+        Self { content: Content::Both(first, second), finish: None }
+    }
+
     /// The owner's answer, cut when nothing comes for `idle`. `keep` lives as long as the body.
     pub fn forwarded(incoming: Incoming, idle: Duration, keep: Keep) -> Self {
         Self { content: Content::Incoming { incoming, idle, timer: None, _keep: keep }, finish: None }
@@ -259,6 +269,11 @@ impl Body {
                 let bytes = std::mem::take(bytes);
                 self.content = Content::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Content::Both(first, second) => {
+                let (first, second) = (std::mem::take(first), std::mem::take(second));
+                self.content = Content::Full(second);
+                Poll::Ready(Some(Ok(Frame::data(first))))
             }
             Content::Open { stream } => {
                 stream.as_mut().poll_next(cx).map(|next| next.map(|item| item.map(Frame::data)))
@@ -332,6 +347,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Empty => true,
             Content::Full(bytes) => bytes.is_empty(),
+            Content::Both(..) => false,
             Content::Stream { left, .. } => *left == 0,
             Content::Open { .. } => false,
             Content::S3(body) => body.is_end_stream(),
@@ -343,6 +359,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Both(first, second) => SizeHint::with_exact((first.len() + second.len()) as u64),
             Content::Stream { left, .. } => SizeHint::with_exact(*left),
             Content::Open { .. } => SizeHint::default(),
             Content::S3(body) => http_body::Body::size_hint(body),

@@ -82,7 +82,7 @@ fn asked(given: &HeaderMap, bucket: &BucketName, name: &ObjectName) -> Result<Ge
 
 fn found_as_asked(found: GetOutcome, version: Option<Version>) -> Response<Body> {
     let length = found.range.end.saturating_sub(found.range.start);
-    let body = found.body.into_whole().map_or_else(|body| Body::stream(length, body), Body::full);
+    let body = found.body.into_whole().map_or_else(|body| Body::stream(length, body), Body::whole);
     let mut response = Response::new(body);
     let out = response.headers_mut();
     headers::describe(out, &found.meta);

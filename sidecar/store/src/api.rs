@@ -212,8 +212,9 @@ pub struct GetOutcome {
 /// The bytes of a GET, in order. Ends early only with an error: then the connection has to be cut.
 pub struct BlobStream {
     remaining: u64,
-    /// In hand already.
+    /// In hand already: of a whole body its last chunk and the tail behind it.
     first: Option<Bytes>,
+    second: Option<Bytes>,
     /// `None`: nothing follows what is in hand.
     rest: Option<BoxStream<'static, Result<Bytes, StoreError>>>,
 }
@@ -224,13 +225,13 @@ impl BlobStream {
         remaining: u64,
         source: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
     ) -> Self {
-        Self { remaining, first: None, rest: Some(Box::pin(source)) }
+        Self { remaining, first: None, second: None, rest: Some(Box::pin(source)) }
     }
 
     /// Bytes that are all in hand.
-    pub(crate) fn whole(bytes: Option<Bytes>) -> Self {
-        let remaining = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        Self { remaining, first: bytes, rest: None }
+    pub(crate) fn whole(first: Option<Bytes>, second: Option<Bytes>) -> Self {
+        let remaining = first.iter().chain(&second).map(|bytes| bytes.len() as u64).sum();
+        Self { remaining, first, second, rest: None }
     }
 
     /// With these bytes before all others.
@@ -241,9 +242,9 @@ impl BlobStream {
     }
 
     /// All that is still to come, if it is in hand: there is nothing to wait for then.
-    pub fn into_whole(self) -> Result<Bytes, Self> {
+    pub fn into_whole(self) -> Result<[Bytes; 2], Self> {
         match self.rest {
-            None => Ok(self.first.unwrap_or_default()),
+            None => Ok([self.first, self.second].map(Option::unwrap_or_default)),
             Some(_) => Err(self),
         }
     }
@@ -258,7 +259,8 @@ impl Stream for BlobStream {
     type Item = Result<Bytes, StoreError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = match (self.first.take(), &mut self.rest) {
+        let in_hand = self.first.take().or_else(|| self.second.take());
+        let polled = match (in_hand, &mut self.rest) {
             (Some(bytes), _) => Poll::Ready(Some(Ok(bytes))),
             (None, Some(rest)) => rest.as_mut().poll_next(context),
             (None, None) => Poll::Ready(None),

@@ -17,9 +17,9 @@ use crate::{
     Attributes, BlobStream, ErrorKind, GetOutcome, GetRequest, HeadRequest, ObjectMeta, StoreError,
     context::{Inner, Target},
     engine::errors,
-    metrics::{CHECKSUM_FAILED, CHUNKS_MISSING},
+    metrics::{CHECKSUM_FAILED, CHUNKS_MISSING, count_whole},
     record_entry::RecordEntry,
-    stream::{Source, count_whole},
+    stream::Source,
 };
 
 mod fetch;
@@ -93,25 +93,32 @@ impl Inner {
         }
         conditions(&request.conditions, &meta).ok()?;
         let (range, partial) = range_of(request, &meta).ok()?;
-        let bytes = match entry.piece_at(range.start, range.end) {
-            None => Bytes::new(),
-            Some(piece) if u64::from(piece.take) < range.end - range.start => return None,
-            Some(piece) => {
-                let bytes = match piece.place {
-                    Place::Tail => entry.record.tail.clone(),
-                    Place::Chunk(index) => {
-                        let (generation, index, _) = entry.locate(index)?;
-                        self.cache.chunk_at_hand(generation, index)?.bytes
-                    }
-                };
-                let skip = piece.skip as usize;
-                bytes.slice(skip..skip + piece.take as usize)
-            }
-        };
+        let first = self.piece_at_hand(&entry, range.start, range.end)?;
+        let behind = range.start + first.len() as u64;
+        let second = self.piece_at_hand(&entry, behind, range.end)?;
+        let bytes = range.end - range.start;
+        if ((first.len() + second.len()) as u64) < bytes {
+            return None;
+        }
         self.may_answer(&target, &tenure).now_or_never()?.ok()?;
         self.touch(&target, &entry);
-        count_whole(bytes.len() as u64);
-        Some(GetOutcome { meta, range, partial, body: BlobStream::whole(Some(bytes)) })
+        count_whole(bytes);
+        let second = (!second.is_empty()).then_some(second);
+        Some(GetOutcome { meta, range, partial, body: BlobStream::whole(Some(first), second) })
+    }
+
+    /// The bytes at `at`, as far as they lie in one place; none at the end. `None`: they are not in memory.
+    fn piece_at_hand(&self, entry: &RecordEntry, at: u64, end: u64) -> Option<Bytes> {
+        let Some(piece) = entry.piece_at(at, end) else { return Some(Bytes::new()) };
+        let bytes = match piece.place {
+            Place::Tail => entry.record.tail.clone(),
+            Place::Chunk(index) => {
+                let (generation, index, _) = entry.locate(index)?;
+                self.cache.chunk_at_hand(generation, index)?.bytes
+            }
+        };
+        let skip = piece.skip as usize;
+        Some(bytes.slice(skip..skip + piece.take as usize))
     }
 
     pub(crate) async fn wanted(
@@ -254,10 +261,13 @@ impl Inner {
 }
 
 /// What is in hand, and the rest of it as it comes.
-fn body_of(first: Option<Bytes>, bytes: u64, source: Source) -> BlobStream {
+fn body_of(first: Option<Bytes>, bytes: u64, mut source: Source) -> BlobStream {
     let here = first.as_ref().map_or(0, |bytes| bytes.len() as u64);
     if here == bytes {
-        return BlobStream::whole(first);
+        return BlobStream::whole(first, None);
+    }
+    if let Some(tail) = source.tail() {
+        return BlobStream::whole(first, Some(tail));
     }
     let rest = stream::unfold(source, |mut source| async move {
         match source.next().await {

@@ -82,3 +82,10 @@ metric!(EVICTED_OBJECTS: IntCounter = counter(
     "blobstore_sidecar_objects_evicted_total", "Objects evicted from a store that is a cache."));
 metric!(REFUSED: IntCounterVec = counter_vec(
     "blobstore_sidecar_uploads_refused_total", "Uploads refused before their body was read, by reason.", &["reason"]));
+
+/// Bytes that went out without a source: they were all in hand.
+pub(crate) fn count_whole(bytes: u64) {
+    DOWNLOADS_STARTED.inc();
+    DOWNLOADS_ENDED.inc();
+    BYTES_OUT.inc_by(bytes);
+}

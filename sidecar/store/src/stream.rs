@@ -9,6 +9,7 @@ use blobstore_sidecar_runtime::{
     pool::Pooled,
 };
 use bytes::Bytes;
+use futures::FutureExt as _;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -141,6 +142,13 @@ impl Source {
         self.started = true;
         BYTES_OUT.inc_by(u64::from(piece.take));
         Ok(Some(if take == bytes.len() { bytes } else { bytes.slice(skip..skip + take) }))
+    }
+
+    /// All that is left, if it lies in the record.
+    pub(crate) fn tail(&mut self) -> Option<Bytes> {
+        let piece = self.entry.piece_at(self.at, self.end)?;
+        let last = piece.place == Place::Tail && self.at + u64::from(piece.take) == self.end;
+        if last { self.next().now_or_never()?.ok()? } else { None }
     }
 
     /// The chunk, if it is in the cache and nothing was asked for before it.
@@ -382,13 +390,6 @@ impl Located {
     fn key(&self, tag: PartitionTag) -> String {
         key::chunk(tag, self.generation, self.index)
     }
-}
-
-/// Bytes that went out without a source: they were all in hand.
-pub(crate) fn count_whole(bytes: u64) {
-    DOWNLOADS_STARTED.inc();
-    DOWNLOADS_ENDED.inc();
-    BYTES_OUT.inc_by(bytes);
 }
 
 impl Drop for Source {

@@ -231,6 +231,37 @@ async fn a_cache_hit_copies_nothing_and_asks_nobody() {
     assert_eq!(self::commands(&bench).await, commands, "no GET went to the engine");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lies_in_a_chunk_and_a_tail_is_answered_at_once() {
+    let bench = Bench::start().await;
+    // A round size: all but 64 bytes fill a class of the engine's allocator, and those ride in the record.
+    let body = payload(64 << 10, 1);
+    bench.put("a", body.clone()).await;
+    let ask = |range| GetRequest { range, ..GetRequest::new(bucket(), name("a")) };
+    assert!(bench.store.get_at_once(&ask(None)).is_none(), "nothing is cached yet");
+    assert_eq!(bench.get("a").await.expect("fills the cache"), body);
+    for (text, from, to) in [
+        ("", 0, 65_536),
+        ("bytes=0-65470", 0, 65_471),
+        ("bytes=100-65471", 100, 65_472),
+        ("bytes=65000-65499", 65_000, 65_500),
+        ("bytes=65472-", 65_472, 65_536),
+    ] {
+        let found = bench.store.get_at_once(&ask(ByteRange::parse(text))).expect("all of it is in memory");
+        assert_eq!(found.body.remaining(), (to - from) as u64, "{text}");
+        let [first, second] = found.body.into_whole().expect("in hand");
+        assert_eq!([first, second].concat(), body[from..to], "{text}");
+    }
+    let found = bench.store.get_at_once(&ask(None)).expect("all of it is in memory");
+    assert_eq!(read(found).await.expect("good"), body, "as a stream, too");
+    // Three places are not put together here.
+    let large = payload(600_000, 2);
+    bench.put("a", large.clone()).await;
+    assert_eq!(bench.get("a").await.expect("fills the cache"), large);
+    assert!(bench.store.get_at_once(&ask(None)).is_none());
+    bench.is_quiet().await;
+}
+
 async fn commands(bench: &Bench) -> String {
     let stats = bench.engine.info("commandstats").await;
     let get = stats.lines().find(|line| line.starts_with("cmdstat_get:")).expect("GETs were made");
