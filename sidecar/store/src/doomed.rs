@@ -14,6 +14,7 @@ use redis::{Cmd, cmd};
 use crate::{
     CrashPoint, StoreError,
     context::Inner,
+    engine::{Outgoing, Reply, errors},
     metrics::{DOOMED, FREED},
 };
 
@@ -124,10 +125,16 @@ impl Inner {
             let _removed: u64 = self.meta.query("free a generation", &unlink(&keys)).await?;
             return Err(crash);
         }
-        let mut all = redis::pipe();
-        all.add_command(unlink(&keys));
-        all.add_command(cmd("ZREM").arg(key::pending_free(tag)).arg(doomed.entry()).to_owned());
-        let (removed, listed): (u64, u64) = self.meta.pipe("free a generation", &all).await?;
+        let (list, entry) = (key::pending_free(tag), doomed.entry());
+        let mut out = Outgoing::default();
+        let words = std::iter::once("UNLINK").chain(keys.iter().map(String::as_str));
+        out.command(&words.map(str::as_bytes).collect::<Vec<_>>());
+        out.command(&[b"ZREM", list.as_bytes(), entry.as_bytes()]);
+        // A lane of its own: nobody else has to be woken for it, as behind a shared connection.
+        let mut lane = self.write_lanes.take().await?;
+        lane.send(&mut out).await?;
+        let (removed, listed) = (count(lane.reply().await?)?, count(lane.reply().await?)?);
+        drop(lane);
         // One command, so they are gone together; the manifest alone is what a batch of chunks before it left.
         if removed > 1 {
             for (index, key) in (0..chunks).zip(&keys) {
@@ -230,6 +237,14 @@ impl Inner {
         {
             tracing::debug!(%error, generation = %doomed.generation, "a generation is left to the sweeper");
         }
+    }
+}
+
+fn count(reply: Reply) -> Result<u64, StoreError> {
+    match reply {
+        Reply::Int(count) => Ok(u64::try_from(count).unwrap_or(0)),
+        Reply::Error(text) => Err(errors::reply("free a generation", &text)),
+        _ => Err(errors::garbage()),
     }
 }
 

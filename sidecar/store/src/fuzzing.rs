@@ -50,7 +50,7 @@ pub fn unpack(packed: &[u8], len: usize) -> bool {
 pub fn command(args: &[&[u8]]) -> usize {
     let mut out = Outgoing::default();
     out.command(args);
-    out.slices().iter().map(|slice| slice.len()).sum()
+    out.slices().map(<[u8]>::len).sum()
 }
 
 /// A cache that holds chunks 0 to `chunks`, each of a kilobyte.

@@ -122,8 +122,7 @@ impl Lane {
     /// Writes the commands. A call that is dropped half way leaves the lane broken.
     pub(crate) async fn send(&mut self, out: &mut Outgoing) -> Result<(), StoreError> {
         let replies = out.replies;
-        let slices = out.slices();
-        let mut parts: Vec<IoSlice<'_>> = slices.into_iter().map(IoSlice::new).collect();
+        let mut parts: Vec<IoSlice<'_>> = out.slices().map(IoSlice::new).collect();
         self.outstanding += replies;
         let was_broken = std::mem::replace(&mut self.broken, true);
         let written = tokio::time::timeout(self.timeout, self.socket.write_all(&mut parts)).await;

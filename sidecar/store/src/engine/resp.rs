@@ -104,6 +104,9 @@ pub(crate) fn bulk_header(bytes: &[u8]) -> Result<Option<(usize, usize)>, ()> {
     }
 }
 
+/// What a small upload sends beside its payload: three keys with their values' headers, and a commit of twenty words.
+const SCRATCH_BYTES: usize = 1_536;
+
 #[derive(Debug)]
 pub(crate) enum Part {
     /// A run of `scratch`.
@@ -132,10 +135,12 @@ impl Outgoing {
     /// `SET key value [EX seconds]`, the value as it lies in its frames.
     pub(crate) fn set(&mut self, key: &str, value: &[Bytes], expire_seconds: Option<u32>) {
         let len: usize = value.iter().map(Bytes::len).sum();
+        // Grown step by step it would be copied five times on its way to a commit.
+        self.scratch.reserve(if self.scratch.is_empty() { SCRATCH_BYTES } else { 0 });
         self.start(if expire_seconds.is_some() { 5 } else { 3 });
         self.arg(b"SET");
         self.arg(key.as_bytes());
-        self.scratch.extend_from_slice(format!("${len}\r\n").as_bytes());
+        self.header(b'$', len);
         self.flush_own();
         self.parts.extend(value.iter().filter(|frame| !frame.is_empty()).cloned().map(Part::Shared));
         self.scratch.extend_from_slice(b"\r\n");
@@ -147,11 +152,27 @@ impl Outgoing {
 
     fn start(&mut self, args: usize) {
         self.replies += 1;
-        self.scratch.extend_from_slice(format!("*{args}\r\n").as_bytes());
+        self.header(b'*', args);
+    }
+
+    /// `kind`, a number in decimal digits, the line's end.
+    fn header(&mut self, kind: u8, number: usize) {
+        self.scratch.push(kind);
+        let from = self.scratch.len();
+        let mut rest = number;
+        loop {
+            self.scratch.push(b'0' + u8::try_from(rest % 10).unwrap_or(0));
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.scratch.get_mut(from..).unwrap_or_default().reverse();
+        self.scratch.extend_from_slice(b"\r\n");
     }
 
     fn arg(&mut self, arg: &[u8]) {
-        self.scratch.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        self.header(b'$', arg.len());
         self.scratch.extend_from_slice(arg);
         self.scratch.extend_from_slice(b"\r\n");
     }
@@ -164,16 +185,13 @@ impl Outgoing {
     }
 
     /// All runs of bytes, in order.
-    pub(crate) fn slices(&mut self) -> Vec<&[u8]> {
+    pub(crate) fn slices(&mut self) -> impl Iterator<Item = &[u8]> {
         self.flush_own();
         let scratch = &self.scratch;
-        self.parts
-            .iter()
-            .map(|part| match part {
-                Part::Own(range) => scratch.get(range.clone()).unwrap_or_default(),
-                Part::Shared(bytes) => bytes,
-            })
-            .collect()
+        self.parts.iter().map(|part| match part {
+            Part::Own(range) => scratch.get(range.clone()).unwrap_or_default(),
+            Part::Shared(bytes) => bytes,
+        })
     }
 }
 
@@ -202,13 +220,22 @@ mod tests {
     }
 
     #[test]
+    fn lengths_are_decimal() {
+        for (len, want) in [(0, "$0\r\n"), (9, "$9\r\n"), (10, "$10\r\n"), (262_080, "$262080\r\n")] {
+            let mut out = Outgoing::default();
+            out.header(b'$', len);
+            assert_eq!(out.scratch, want.as_bytes());
+        }
+    }
+
+    #[test]
     fn commands_keep_payload_as_it_is() {
         let payload = Bytes::from_static(b"payload");
         let mut out = Outgoing::default();
         out.command(&[b"GET", b"k"]);
         out.set("key", &[payload.slice(..3), payload.slice(3..)], Some(60));
         assert_eq!(out.replies, 2);
-        let slices = out.slices();
+        let slices: Vec<&[u8]> = out.slices().collect();
         assert!(slices.iter().any(|slice| slice.as_ptr() == payload.as_ptr()), "not copied");
         assert_eq!(
             slices.concat(),
