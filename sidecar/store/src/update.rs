@@ -101,7 +101,7 @@ impl Inner {
     ) -> Result<ObjectMeta, StoreError> {
         let target = self.target(&request.bucket, &request.name);
         let tenure = self.owned(target.tag.slot())?;
-        let mut damage = None;
+        let (mut damage, mut read) = (None, false);
         for _ in 0..UPDATE_TRIES_MAX {
             let (key, entry) = match self.to_update(&target, &tenure, version).await {
                 Ok((key, Some(entry))) => (key, entry),
@@ -113,7 +113,7 @@ impl Inner {
                 }
                 Err(error) => return Err(error),
             };
-            damage = None;
+            read = true;
             let head = &entry.record.head;
             let current = Current { etag: &head.etag, modified_ms: head.modified_ms };
             if request.conditions.evaluate(Access::Write, Some(current)) != Outcome::Proceed {
@@ -128,7 +128,8 @@ impl Inner {
             }
         }
         let busy = || StoreError::new(ErrorKind::Busy, "the object changes too often: retry in a moment");
-        Err(damage.unwrap_or_else(busy))
+        // What was whole once and is gone now was replaced; damage is there at every try.
+        Err(damage.filter(|_| !read).unwrap_or_else(busy))
     }
 
     /// The key of the record, and what it holds.
