@@ -44,6 +44,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// As a person would call it for this cluster.
+    pub fn kubectl(&self) -> String {
+        match &self.kind {
+            Kind::Context(name) if self._copy.is_some() => format!("kubectl --context {name}"),
+            _ => format!("kubectl --kubeconfig {}", self.kubeconfig.display()),
+        }
+    }
+
     /// A client of its own: connections belong to the runtime that made them.
     pub async fn client(&self) -> Result<Client> {
         client::from_kubeconfig(&self.kubeconfig).await

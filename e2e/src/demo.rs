@@ -40,6 +40,7 @@ const SOURCES: &[&str] = &["/usr/share/doc", "/usr/share/man", "/usr/share/perl"
 
 pub async fn run(paths: &Paths) -> Result<()> {
     let cluster = prepare(paths).await?;
+    let kubectl = cluster.kubectl();
     let scope = scope(cluster).await?;
     let mut spec = store::spec(1, 1);
     spec["hygiene"] = hygiene::quick("Observe");
@@ -52,9 +53,7 @@ pub async fn run(paths: &Paths) -> Result<()> {
     progress::say(&format!("BlobStore demo is Ready: 1 shard, 1 replica, {:.1} s", took.as_secs_f64()));
     file_in_and_out(&store).await?;
     loop_closed::run(&store).await?;
-    progress::say(
-        "done; `kubectl --kubeconfig ... -n demo get blobstore demo` shows the store: `make cluster-status`",
-    );
+    progress::say(&format!("done; the store stays: `{kubectl} -n {NAMESPACE} describe blobstore demo`"));
     Ok(())
 }
 

@@ -69,6 +69,7 @@ pub fn status(
     };
     status.conditions = conditions::conditions(store, observed, plan, &status, &old.conditions, now);
     events.extend(news::of(&old.conditions, &status.conditions));
+    events.extend(news::of_shards(&old.shards, &status.shards));
     phase::name(&mut status);
     Told { status, events }
 }

@@ -6,6 +6,8 @@ pub const MISSING_PRIMARY: &str = "MissingPrimary";
 pub const SLOTS_UNCOVERED: &str = "SlotsUncovered";
 pub const NO_READY_POD: &str = "NoReadyPod";
 pub const INITIALIZING: &str = "Initializing";
+// Of events alone.
+pub const PRIMARY_CHANGED: &str = "PrimaryChanged";
 // Progressing.
 pub const CREATING: &str = "Creating";
 pub const ROLLING: &str = "Rolling";

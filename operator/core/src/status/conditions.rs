@@ -235,9 +235,11 @@ fn memory_healthy(store: &ValidStore, observed: &Observed, status: &BlobStoreSta
         return Statement::no(condition::MEMORY_HEALTHY, reason::FINDING_CONFIRMED, message);
     }
     let blind = observed.pods.iter().find(|pod| {
-        pod.report
-            .present()
-            .is_none_or(|report| report.verdicts.iter().any(|verdict| verdict.class == VerdictClass::Unknown))
+        pod.report.present().is_none_or(|report| {
+            // Growth is judged on the primary alone: a replica's report says so, and misses nothing else by it.
+            let primary = observed.serving_primary(pod.shard).is_none_or(|primary| primary.name == pod.name);
+            primary && report.verdicts.iter().any(|verdict| verdict.class == VerdictClass::Unknown)
+        })
     });
     match blind {
         Some(pod) => {

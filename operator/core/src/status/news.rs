@@ -1,6 +1,6 @@
-//! Conditions that turned, as events: what `kubectl describe` shows below the conditions, in order of time.
+//! Conditions that turned and primaries that changed, as events: what `kubectl describe` shows below the conditions, in order of time.
 
-use blobstore_operator_api::status::{condition, reason};
+use blobstore_operator_api::status::{ShardStatus, condition, reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::action::Event;
@@ -30,6 +30,27 @@ pub(super) fn of(old: &[Condition], new: &[Condition]) -> Vec<Event> {
         })
     });
     turned.collect()
+}
+
+/// One event for each shard with another primary than before. Its first one is part of being made.
+pub(super) fn of_shards(old: &[ShardStatus], new: &[ShardStatus]) -> Vec<Event> {
+    let changed = new.iter().filter_map(|now| {
+        let was = old.iter().find(|was| was.shard == now.shard)?;
+        let name = |one: &ShardStatus| one.primary.clone().unwrap_or_else(|| "no pod".to_owned());
+        (was.epoch > 0 && now.epoch > was.epoch).then(|| Event {
+            warning: false,
+            reason: reason::PRIMARY_CHANGED.into(),
+            message: format!(
+                "shard {}: {} is primary since epoch {}; {} was at epoch {}",
+                now.shard,
+                name(now),
+                now.epoch,
+                name(was),
+                was.epoch
+            ),
+        })
+    });
+    changed.collect()
 }
 
 fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {

@@ -7,6 +7,7 @@ use blobstore_operator_core::observed::{ContainerSeen, Failure, LastWord, Observ
 use blobstore_operator_core::plan::{REQUEUE_WAITING, plan};
 use blobstore_operator_core::status::{Told, failed, invalid, status};
 use blobstore_operator_core::validate::{ValidStore, validate};
+use blobstore_sidecar_api::report::VerdictClass;
 
 use crate::support::{at, context, healthy, report, revisions, store, valid, verdict};
 
@@ -84,7 +85,7 @@ fn silence(observed: &mut Observed, index: usize, since: i64) {
 #[test]
 fn a_missed_look_is_not_told_and_a_longer_silence_is() {
     let (store, mut observed) = world("");
-    let found = verdict(blobstore_sidecar_api::report::VerdictClass::Orphaned, 40, -60);
+    let found = verdict(VerdictClass::Orphaned, 40, -60);
     observed.pods[1].report = Seen::Present(report("media-0-1", 0, vec![found]));
     let running = ContainerSeen { running: true, ready: true, ..ContainerSeen::default() };
     observed.pods[1].containers.insert("sidecar".to_owned(), running);
@@ -120,8 +121,7 @@ fn a_last_word_moves_nothing() {
 fn a_gate_that_counts_writes_nothing_and_keeps_its_numbers() {
     let (store, mut observed) = world("");
     let gate = |observed: &mut Observed, seconds: u32| {
-        let mut unknown =
-            report("media-0-0", 0, vec![verdict(blobstore_sidecar_api::report::VerdictClass::Unknown, 0, 0)]);
+        let mut unknown = report("media-0-0", 0, vec![verdict(VerdictClass::Unknown, 0, 0)]);
         unknown.gates =
             vec![format!("redis 7.0.15 is not calibrated: 104 of 128 bytes fit, tried {seconds} s ago")];
         observed.pods[0].report = Seen::Present(unknown);
@@ -177,7 +177,7 @@ fn a_new_store_is_creating_and_a_named_fault_explains_why_it_stays_so() {
 #[test]
 fn findings_and_their_absence() {
     let (store, mut observed) = world("");
-    let found = verdict(blobstore_sidecar_api::report::VerdictClass::Orphaned, 40, -60);
+    let found = verdict(VerdictClass::Orphaned, 40, -60);
     observed.pods[0].report = Seen::Present(report("media-0-0", 0, vec![found]));
     let status = pass(&store, &observed, &BlobStoreStatus::default(), 0);
     assert_eq!(told(&status, condition::MEMORY_HEALTHY), "False/FindingConfirmed");
@@ -261,6 +261,51 @@ fn a_store_is_ready_when_clients_reach_a_pod() {
     let third = pass(&store, &observed, &second, 2);
     assert_eq!(told(&third, condition::READY), "False/NoReadyPod");
     assert_eq!(third.phase.as_deref(), Some("Unready"));
+}
+
+#[test]
+fn growth_is_judged_on_primaries_and_a_replica_without_a_verdict_is_well() {
+    let (store, mut observed) = world("shards: 3");
+    let blind = |observed: &mut Observed, at: usize| {
+        let pod = observed.pods[at].name.clone();
+        let mut blind = report(&pod, 0, vec![verdict(VerdictClass::Unknown, 0, 0)]);
+        blind.gates.push("it cannot be told".to_owned());
+        observed.pods[at].report = Seen::Present(blind);
+    };
+    let primary = |observed: &Observed, at: usize| observed.pods[at].role.as_deref() == Some("primary");
+    for at in 0..observed.pods.len() {
+        if !primary(&observed, at) {
+            blind(&mut observed, at);
+        }
+    }
+    let first = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    assert_eq!(told(&first, condition::MEMORY_HEALTHY), "True/NoFinding");
+    let at = (0..observed.pods.len()).find(|at| primary(&observed, *at)).expect("a primary");
+    blind(&mut observed, at);
+    let second = pass(&store, &observed, &first, 1);
+    assert_eq!(told(&second, condition::MEMORY_HEALTHY), "Unknown/NotMeasured");
+}
+
+#[test]
+fn a_primary_that_changes_is_an_event_and_the_first_one_is_none() {
+    let (store, mut observed) = world("");
+    let first = pass(&store, &observed, &BlobStoreStatus::default(), 0);
+    let events = |observed: &Observed, old: &BlobStoreStatus| -> Vec<String> {
+        let plan = plan(&store, observed, &context(), old, at(1));
+        let told = status(&store, observed, &plan, &[], old, at(1));
+        let changed = told.events.into_iter().filter(|event| event.reason == reason::PRIMARY_CHANGED);
+        changed.map(|event| event.message).collect()
+    };
+    assert_eq!(events(&observed, &BlobStoreStatus::default()), [""; 0]);
+    assert_eq!(events(&observed, &first), [""; 0]);
+    let seen = observed.records.get_mut(&0).expect("a record");
+    let Seen::Present(record) = &mut seen.record else { panic!("a record") };
+    let before = record.epoch;
+    record.epoch += 1;
+    record.primary = record.in_sync.get(1).cloned();
+    let said = events(&observed, &first);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains(&format!("is primary since epoch {}", before + 1)), "{said:?}");
 }
 
 #[test]
