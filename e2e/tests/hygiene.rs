@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use ::kube::{Api, api::ListParams};
 use blobstore_e2e::{
+    client,
     error::{Error, Result},
     helm,
     http::Http,
@@ -74,6 +75,13 @@ async fn orphans_are_named_in_observe_and_reclaimed_in_auto() {
             "orphans of {} bytes: named after {named:.1} s, reclaimed {healed:.1} s after Auto, {} from {} to {after}",
             made.bytes(), remedy.figure, remedy.before
         ));
+        // With its replica, whose growth nobody judges.
+        store
+            .wait_until("the store's memory is healthy", VERDICT_LIMIT, |resource| {
+                let found = client::condition(resource, "MemoryHealthy")?;
+                (found["status"] == "True").then_some(())
+            })
+            .await?;
         Ok(())
     })
     .await
