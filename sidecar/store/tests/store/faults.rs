@@ -8,10 +8,10 @@ use std::{
 use crate::common::{Bench, PATIENCE, bucket, frames, name, options, payload, read, tenure};
 use blobstore_sidecar_core::ledger::NoLedger;
 use blobstore_sidecar_runtime::authority::Alone;
-use blobstore_sidecar_store::{CrashPoint, ErrorKind, GetRequest, PutRequest, Store};
+use blobstore_sidecar_store::{CrashPoint, ErrorKind, GetRequest, PutRequest, Store, StoreOptions};
 use futures::{StreamExt, stream};
 
-fn short_lived() -> blobstore_sidecar_store::StoreOptions {
+fn short_lived() -> StoreOptions {
     let mut options = options();
     options.timing.journal_ttl = Duration::from_millis(300);
     options
@@ -24,8 +24,10 @@ async fn a_store_that_stops_at_any_step_is_cleaned_up_by_the_next() {
     bench.put("a", old.clone()).await;
     let mut keys = bench.engine.keys().await.len();
     for (seed, crash) in (2..).zip(CrashPoint::OF_PUT) {
-        let mut options = short_lived();
-        options.crash = Some(crash);
+        let committed = matches!(crash, CrashPoint::Committed | CrashPoint::HalfFreed);
+        // What is to be committed must not be swept before, however slow it is.
+        let base = if committed { options() } else { short_lived() };
+        let options = StoreOptions { crash: Some(crash), ..base };
         let crashing =
             Store::open(bench.engine.address(), options, Arc::new(Alone(tenure())), Arc::new(NoLedger));
         let new = payload(1_500_000, seed);
@@ -37,7 +39,6 @@ async fn a_store_that_stops_at_any_step_is_cleaned_up_by_the_next() {
         let now = read(next.get(GetRequest::new(bucket(), name("a"))).await.expect("an object"))
             .await
             .expect("whole");
-        let committed = matches!(crash, CrashPoint::Committed | CrashPoint::HalfFreed);
         assert_eq!(outcome.is_ok(), crash == CrashPoint::HalfFreed, "{crash:?}");
         assert_eq!(now == new, committed, "{crash:?}: the new body only after the commit");
         if !committed {

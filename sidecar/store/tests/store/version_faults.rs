@@ -13,8 +13,10 @@ use crate::{
 
 fn crashing(at: CrashPoint) -> StoreOptions {
     let mut options = StoreOptions { part_bytes_min: 0, ..options() };
-    // What is abandoned is swept at once.
-    options.timing.journal_ttl = std::time::Duration::from_millis(1);
+    // What is abandoned is swept at once; what is to be committed must not be, however slow it is.
+    if !matches!(at, CrashPoint::Committed | CrashPoint::HalfFreed) {
+        options.timing.journal_ttl = std::time::Duration::from_millis(1);
+    }
     StoreOptions { crash: Some(at), ..options }
 }
 
