@@ -5,7 +5,7 @@ set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${BLOBSTORE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/blobstore-e2e}/clients
 clients=("$@")
-[ ${#clients[@]} -gt 0 ] || clients=(boto3 buckets versions protocol edges sums answers forms awscli rclone s3cmd s5cmd minio restic s3s-e2e)
+[ ${#clients[@]} -gt 0 ] || clients=(boto3 buckets versions protocol edges sums answers forms encrypted awscli rclone s3cmd s5cmd minio restic s3s-e2e)
 
 die() { printf 'clients: %s\n' "$*" >&2; exit 1; }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header::CONTENT_LENGTH};
 use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::TokioExecutor,
@@ -82,17 +82,20 @@ impl Http {
         contents: Contents,
     ) -> Result<Answer> {
         let doing = || format!("{method} {url}");
-        let mut request = Request::builder()
-            .method(method.clone())
-            .uri(url)
-            .body(contents.body())
-            .map_err(Error::other(doing()))?;
+        let body = contents.body();
+        let empty = body.size_hint().exact() == Some(0);
+        let mut request =
+            Request::builder().method(method.clone()).uri(url).body(body).map_err(Error::other(doing()))?;
         if let Some(signer) = &self.signer {
             let signed = signer.headers(&method, request.uri())?;
             request.headers_mut().extend(signed);
         }
         request.headers_mut().extend(self.headers.clone());
         request.headers_mut().extend(headers);
+        // hyper says nothing of an empty body, and S3 wants every upload's length.
+        if empty && method == Method::PUT {
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
+        }
         let answer = tokio::time::timeout(self.head_limit, self.pool.request(request))
             .await
             .map_err(|_| late(doing(), self.head_limit))?

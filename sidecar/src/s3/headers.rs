@@ -88,9 +88,10 @@ pub(super) fn check(operation: &str, headers: &HeaderMap) -> S3Result<()> {
     }
 }
 
-/// HTTP takes a request without a length for one without a body; S3 wants to be told.
+/// HTTP takes a request without a length for one without a body; S3 wants to be told: the length of what is sent, or of
+/// what is in it, where it comes in chunks of its own.
 fn measured(headers: &HeaderMap) -> S3Result<()> {
-    match headers.contains_key(CONTENT_LENGTH) {
+    match headers.contains_key(CONTENT_LENGTH) || headers.contains_key("x-amz-decoded-content-length") {
         true => Ok(()),
         false => Err(S3Error::new(S3ErrorCode::MissingContentLength)),
     }
@@ -275,6 +276,11 @@ mod tests {
         check("UploadPart", "x-amz-server-side-encryption-customer-key", "a", Some("NotImplemented"));
         check("PutObject", "x-amz-sdk-checksum-algorithm", "CRC32", Some("InvalidRequest"));
         assert_eq!(refused("PutObject", &[]).as_deref(), Some("MissingContentLength"));
+        let decoded = HeaderMap::from_iter([(
+            HeaderName::from_static("x-amz-decoded-content-length"),
+            HeaderValue::from_static("3"),
+        )]);
+        assert!(measured(&decoded).is_ok(), "HTTP's own chunks around those of S3");
         assert_eq!(refused("CopyObject", &[]), None);
         check("DeleteObjects", "content-md5", "AAAA", Some("InvalidDigest"));
         check("DeleteObjects", "x-none", "", Some("InvalidRequest"));
