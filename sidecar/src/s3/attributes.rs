@@ -12,6 +12,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::call::{Call, object_name};
 use super::copy::modified;
+use super::multipart::put_sum;
 use super::object::kept_sum;
 use crate::lane::HEADER_CLASS;
 use crate::wire::ask::ObjectPart;
@@ -95,14 +96,7 @@ fn part(part: &ObjectPart) -> dto::ObjectPart {
         ..dto::ObjectPart::default()
     };
     if let Some(sum) = part.checksum.as_deref().and_then(sums::Checksum::decode) {
-        let field = match sum.algorithm {
-            sums::Algorithm::Crc32 => &mut shown.checksum_crc32,
-            sums::Algorithm::Crc32c => &mut shown.checksum_crc32c,
-            sums::Algorithm::Crc64Nvme => &mut shown.checksum_crc64nvme,
-            sums::Algorithm::Sha1 => &mut shown.checksum_sha1,
-            sums::Algorithm::Sha256 => &mut shown.checksum_sha256,
-        };
-        *field = Some(sum.to_string());
+        put_sum!(shown, sum);
     }
     shown
 }

@@ -22,6 +22,22 @@ use crate::lane::{
 };
 use crate::wire::ask::{Ask, Completion, ListedPart, Packed, Place, Sum, Told};
 
+/// Puts a checksum into the field of its algorithm: every document of s3s has five of them and no type for that.
+macro_rules! put_sum {
+    ($document:expr, $sum:expr) => {{
+        use blobstore_sidecar_core::checksum::Algorithm;
+        let field = match $sum.algorithm {
+            Algorithm::Crc32 => &mut $document.checksum_crc32,
+            Algorithm::Crc32c => &mut $document.checksum_crc32c,
+            Algorithm::Crc64Nvme => &mut $document.checksum_crc64nvme,
+            Algorithm::Sha1 => &mut $document.checksum_sha1,
+            Algorithm::Sha256 => &mut $document.checksum_sha256,
+        };
+        *field = Some($sum.to_string());
+    }};
+}
+pub(super) use put_sum;
+
 /// S3's own limit.
 const PART_NUMBER_MAX: u16 = 10_000;
 
@@ -164,14 +180,7 @@ pub(super) async fn copy_part(
     let mut result = CopyPartResult { e_tag, last_modified, ..Default::default() };
     let kept = copied.response.headers().get(HEADER_CHECKSUM).and_then(|value| value.to_str().ok());
     if let Some(sum) = kept.and_then(sums::Checksum::decode) {
-        let field = match sum.algorithm {
-            sums::Algorithm::Crc32 => &mut result.checksum_crc32,
-            sums::Algorithm::Crc32c => &mut result.checksum_crc32c,
-            sums::Algorithm::Crc64Nvme => &mut result.checksum_crc64nvme,
-            sums::Algorithm::Sha1 => &mut result.checksum_sha1,
-            sums::Algorithm::Sha256 => &mut result.checksum_sha256,
-        };
-        *field = Some(sum.to_string());
+        put_sum!(result, sum);
     }
     Ok(S3Response::new(UploadPartCopyOutput {
         copy_part_result: Some(result),
