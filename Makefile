@@ -57,8 +57,9 @@ bench: own ## Speed and memory beside nginx, Varnish, webdis, versitygw, MinIO a
 	@cargo run --ignore-rust-version --release --quiet --locked -p blobstore-bench -- \
 		--sidecar $(TARGET)/$(STATIC)/release/blobstore-sidecar --cache $(dir $(TARGET)) $(BENCH)
 
-bench-parts: own ## Criterion benches of the hot pure parts: keys, records, ranges, checksums, protocol, cache
+bench-parts: own ## Benches of the hot parts: keys, records, ranges, checksums, protocol, cache, buffers
 	@cargo bench --ignore-rust-version --locked -p blobstore-sidecar-core -p blobstore-sidecar-store --bench parts -- $(BENCH)
+	@cargo bench --ignore-rust-version --locked -p blobstore-sidecar-core -p blobstore-sidecar-store --bench buffers
 
 bench-operator: own ## Memory of the operator and its requests to the API server with fifty stores
 	@RUSTFLAGS="-C target-feature=+crt-static" cargo test --ignore-rust-version --release --locked --target $(STATIC) \

@@ -1,14 +1,19 @@
 """Answers word for word: what nobody configured, what is not there, and how each is refused, in one table each."""
 
 import base64
+import datetime
 import hashlib
 import http.client
+import json
 import re
 import urllib.parse
 
+import boto3
+from botocore.client import Config
+
 from boto3_scenarios import bucket, client, refused, s3, same
-from harness import ENDPOINT, run, scenario, start_anew
-from protocol_scenarios import code, send
+from harness import ACCESS_KEY, ENDPOINT, SECRET_KEY, run, scenario, start_anew
+from protocol_scenarios import code, raw, send
 
 start_anew()
 
@@ -174,6 +179,270 @@ def refusals_say_what_they_say_at_home():
     ]:
         told(send(method, f"/{name}{where}", body, headers), *want)
     same(s3.head_object(Bucket=name, Key="o")["ETag"], etag)
+
+
+def element(answer, name):
+    found = re.search(rf"<{name}>(.*?)</{name}>".encode(), answer[2])
+    return found and found[1].decode().replace("&quot;", '"')
+
+
+@scenario
+def refusals_name_what_they_are_about():
+    name = bucket()
+    s3.put_object(Bucket=name, Key="o", Body=b"0123456789")
+    for method, where, headers, want in [
+        ("GET", "-none/k", {}, {"Code": "NoSuchBucket", "BucketName": name + "-none"}),
+        ("GET", "/a/none", {}, {"Code": "NoSuchKey", "Key": "a/none"}),
+        ("GET", "?policy", {}, {"Code": "NoSuchBucketPolicy", "BucketName": name}),
+        ("GET", "/o?uploadId=none", {}, {"Code": "NoSuchUpload", "UploadId": "none"}),
+        ("GET", "/o", {"Range": "bytes=10-"}, {"RangeRequested": "bytes=10-", "ActualObjectSize": "10"}),
+        ("GET", "/o", {"If-Match": '"x"'}, {"Code": "PreconditionFailed", "Condition": "If-Match"}),
+        ("PUT", "/o", {"If-None-Match": "*"}, {"Code": "PreconditionFailed", "Condition": "If-None-Match"}),
+        ("GET", "/" + "k" * 1030, {}, {"Size": "1030", "MaxSizeAllowed": "1024"}),
+        ("POST", "/o", {}, {"Code": "MethodNotAllowed", "Method": "POST", "ResourceType": "OBJECT"}),
+        ("GET", "/o?versionId=x", {}, {"ArgumentName": "versionId", "ArgumentValue": "x"}),
+        ("GET", "/o?partNumber=x", {}, {"ArgumentName": "partNumber", "ArgumentValue": "x"}),
+        ("GET", "?max-keys=-1", {}, {"ArgumentName": "max-keys", "ArgumentValue": "-1",
+                                     "Message": "Argument max-keys must be an integer between 0 and 2147483647"}),
+        ("GET", "?max-keys=x", {}, {"ArgumentName": "max-keys", "ArgumentValue": "x"}),
+        ("GET", "?acl&tagging", {}, {"Message": "Conflicting query string parameters: acl, tagging"}),
+        ("GET", "/o?uploads", {}, {"Message": "Key is not expected for the GET method ?uploads subresource"}),
+        ("GET", "/o?versions", {}, {"Message": "There is no such thing as the ?versions sub-resource for a key"}),
+        ("GET", "/o?attributes", {}, {
+            "Code": "InvalidRequest", "Message": "The x-amz-object-attributes header specifying the attributes to be "
+            "retrieved is either missing or empty"}),
+        ("PUT", "/o?partNumber=1", {}, {"ArgumentName": "partNumber", "Message": "This operation does not accept "
+                                        "partNumber without uploadId"}),
+        ("PUT", "?tagging", {"x-amz-copy-source": "a/b"}, {"ArgumentName": "x-amz-copy-source", "Message": "You can "
+                                                           "only specify a copy source header for copy requests."}),
+    ]:
+        answer = send(method, f"/{name}{where}", headers=headers)
+        same({key: element(answer, key) for key in want}, want)
+    answer = send("GET", f"/{name}", access="nobody")
+    same((element(answer, "Code"), element(answer, "AWSAccessKeyId")), ("InvalidAccessKeyId", "nobody"))
+
+
+@scenario
+def conditions_that_writes_do_not_have_are_not_implemented():
+    name = bucket()
+    s3.put_object(Bucket=name, Key="o", Body=b"old")
+    upload = s3.create_multipart_upload(Bucket=name, Key="o")["UploadId"]
+    tag = s3.upload_part(Bucket=name, Key="o", UploadId=upload, PartNumber=1, Body=b"new")["ETag"]
+    part = f"<Part><PartNumber>1</PartNumber><ETag>{tag}</ETag></Part>"
+    document = f"<CompleteMultipartUpload>{part}</CompleteMultipartUpload>".encode()
+    both = {"If-Match": '"x"', "If-None-Match": "*"}
+    for headers in [{"If-None-Match": '"x"'}, {"If-None-Match": "x"}, both]:
+        for method, where, body, more in [
+            ("PUT", "/o", b"new", {}), ("POST", f"/o?uploadId={upload}", document, {}),
+            ("PUT", "/o", b"", {"x-amz-copy-source": f"/{name}/o", "x-amz-metadata-directive": "REPLACE"}),
+        ]:
+            told(send(method, f"/{name}{where}", body, {**headers, **more}), 501, "NotImplemented",
+                 "A header you provided implies functionality that is not implemented")
+    same(s3.get_object(Bucket=name, Key="o")["Body"].read(), b"old")
+    # Any text may be an ETag.
+    for text in ["not_quoted", '"half', '"two" "tags"'.replace('" "', "_")]:
+        told(send("GET", f"/{name}/o", headers={"If-Match": text}), 412, "PreconditionFailed")
+        same(send("GET", f"/{name}/o", headers={"If-None-Match": text})[0], 200)
+        told(send("DELETE", f"/{name}/o", headers={"If-Match": text}), 412, "PreconditionFailed")
+        copied = {"x-amz-copy-source": f"/{name}/o", "x-amz-copy-source-if-match": text}
+        told(send("PUT", f"/{name}/c", headers=copied), 412, "PreconditionFailed")
+
+
+@scenario
+def documents_are_those_that_were_signed():
+    name = bucket()
+    tags = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+    sent = tags.replace(b"<Value>b", b"<Value>c")
+    want = (400, "XAmzContentSHA256Mismatch",
+            "The provided 'x-amz-content-sha256' header does not match what was computed.")
+    for method, where, signed, body in [
+        ("PUT", f"/{name}?tagging", tags, sent), ("PUT", f"/{name}/k", b"signed", b"bytes!"),
+        ("PUT", f"/{name}-other", b"signed", b""),
+    ]:
+        told(send(method, where, signed, sent=body), *want)
+    refused(404, "NoSuchTagSet", s3.get_bucket_tagging, Bucket=name)
+    assert f"{name}-other" not in [entry["Name"] for entry in s3.list_buckets()["Buckets"]]
+    told(send("PUT", f"/{name}?tagging", tags, sent=sent, secret="wrong"), 403, "SignatureDoesNotMatch")
+    same(send("PUT", f"/{name}?tagging", tags)[0], 204)
+
+
+@scenario
+def heads_choose_their_headers_as_reads_do():
+    name = bucket()
+    s3.put_object(Bucket=name, Key="o", Body=b"x", ContentType="text/plain")
+    chosen = "response-cache-control=no-store&response-content-type=a%2Fb&response-expires=whenever"
+    for method in ["GET", "HEAD"]:
+        status, headers, _ = send(method, f"/{name}/o?{chosen}")
+        same((status, headers["Cache-Control"], headers["Content-Type"], headers["Expires"]),
+             (200, "no-store", "a/b", "whenever"))
+        same(headers.get_all("Content-Type"), ["a/b"])
+    everything = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{name}/*"}
+    s3.put_bucket_policy(Bucket=name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [everything]}))
+    same(raw("GET", f"/{name}/o")[::2], (200, b"x"))
+    for query in ["response-content-type=a", "response-expires=never"]:
+        told(raw("GET", f"/{name}/o?{query}"), 400, "InvalidRequest",
+             "Request specific response headers cannot be used for anonymous GET requests.")
+        same(raw("HEAD", f"/{name}/o?{query}")[0], 400)
+
+
+@scenario
+def buckets_are_made_with_tags():
+    name = bucket() + "-tagged"
+
+    def make(*tags):
+        inner = "".join(f"<Tag><Key>{key}</Key><Value>v</Value></Tag>" for key in tags)
+        body = f"<CreateBucketConfiguration><Tags>{inner}</Tags></CreateBucketConfiguration>"
+        return send("PUT", f"/{name}", body.encode())
+
+    told(make("a", "a"), 400, "InvalidTag")
+    told(make(*[f"k{number}" for number in range(51)]), 400, "BadRequest")
+    refused(404, "404", s3.head_bucket, Bucket=name)
+    same(make("a", "b")[0], 200)
+    same([tag["Key"] for tag in s3.get_bucket_tagging(Bucket=name)["TagSet"]], ["a", "b"])
+
+
+@scenario
+def uploads_without_a_bucket_miss_the_bucket():
+    name = bucket() + "-none"
+    part = "<Part><PartNumber>1</PartNumber><ETag>a</ETag></Part>"
+    document = f"<CompleteMultipartUpload>{part}</CompleteMultipartUpload>".encode()
+    for method, query, body in [("GET", "", b""), ("DELETE", "", b""), ("POST", "", document),
+                                ("PUT", "&partNumber=1", b"x")]:
+        told(send(method, f"/{name}/k?uploadId=u{query}", body), 404, "NoSuchBucket")
+    name = bucket()
+    told(send("PUT", f"/{name}/k", headers={"x-amz-copy-source": "nothing"}), 400, "InvalidArgument",
+         "Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
+    s3.put_object(Bucket=name, Key="o", Body=b"0123456789")
+    upload = s3.create_multipart_upload(Bucket=name, Key="u")["UploadId"]
+    copied = {"x-amz-copy-source": f"/{name}/o", "x-amz-copy-source-range": "bytes=0-10"}
+    told(send("PUT", f"/{name}/u?uploadId={upload}&partNumber=1", headers=copied), 400, "InvalidArgument",
+         "Range specified is not valid for source object of size: 10")
+
+
+@scenario
+def metadata_that_comes_twice_is_one_list():
+    name = bucket()
+    where = urllib.parse.urlsplit(ENDPOINT)
+    url = client(signature_version="s3v4").generate_presigned_url(
+        "put_object", {"Bucket": name, "Key": "o", "Metadata": {"a": "1,2"}})
+    url = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(where.hostname, where.port)
+    connection.putrequest("PUT", f"{url.path}?{url.query}")
+    for header, value in [("Content-Length", "0"), ("x-amz-meta-a", "1"), ("x-amz-meta-a", "2")]:
+        connection.putheader(header, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    same((answer.status, answer.read()), (200, b""))
+    connection.close()
+    same(s3.head_object(Bucket=name, Key="o")["Metadata"], {"a": "1,2"})
+
+
+@scenario
+def credentials_say_what_is_wrong_with_them():
+    name = bucket()
+    day = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d")
+    start = "The authorization header is malformed; "
+    for credential, says in [
+        (f"a/{day}/r/ec2/aws4_request", 'incorrect service "ec2". This endpoint belongs to "s3".'),
+        (f"a/{day}/r/s3/aws5", 'incorrect terminal "aws5". This endpoint uses "aws4_request".'),
+        ("a/today/r/s3/aws4_request",
+         'incorrect date format "today". This date in the credential must be in the format "yyyyMMdd".'),
+    ]:
+        header = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0"
+        answer = raw("GET", f"/{name}", headers={"Authorization": header, "x-amz-date": f"{day}T000000Z"})
+        same((answer[0], element(answer, "Message")), (400, start + says))
+        query = urllib.parse.urlencode({
+            "X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Credential": credential, "X-Amz-Date": f"{day}T000000Z",
+            "X-Amz-Expires": 60, "X-Amz-SignedHeaders": "host", "X-Amz-Signature": 0})
+        answer = raw("GET", f"/{name}?{query}")
+        same((element(answer, "Code"), element(answer, "Message")),
+             ("AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter; " + says))
+    # A store has one place, and any region is its name.
+    elsewhere = boto3.client("s3", endpoint_url=ENDPOINT, region_name="eu-west-1",
+                             config=Config(signature_version="s3v4", s3={"addressing_style": "path"}))
+    s3.put_object(Bucket=name, Key="o", Body=b"x")
+    same(elsewhere.get_object(Bucket=name, Key="o")["Body"].read(), b"x")
+    url = elsewhere.generate_presigned_url("get_object", {"Bucket": name, "Key": "o"})
+    same(raw("GET", url[len(ENDPOINT):])[::2], (200, b"x"))
+    # Keys that are lent for a while are not known.
+    lent = boto3.client("s3", endpoint_url=ENDPOINT, region_name="us-east-1", aws_session_token="lent",
+                        aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY)
+    refused(400, "InvalidToken", lent.list_objects_v2, Bucket=name)
+
+
+@scenario
+def rules_and_preflights_must_make_sense():
+    name = bucket()
+
+    def put(inner):
+        rule = f"<AllowedOrigin>http://a.example</AllowedOrigin><AllowedMethod>GET</AllowedMethod>{inner}"
+        body = f"<CORSConfiguration><CORSRule>{rule}</CORSRule></CORSConfiguration>"
+        return send("PUT", f"/{name}?cors", body.encode())
+
+    for inner, says in [
+        ("<AllowedHeader>*a*</AllowedHeader>", 'AllowedHeader "*a*" can not have more than one wildcard.'),
+        ("<AllowedHeader>a b</AllowedHeader>", 'AllowedHeader "a b" contains invalid character.'),
+        ("<ExposeHeader>x-*</ExposeHeader>", 'ExposeHeader "x-*" contains wildcard. We currently do not support '
+                                             'wildcard for ExposeHeader.'),
+    ]:
+        answer = put(inner)
+        same((answer[0], element(answer, "Code"), element(answer, "Message")), (400, "InvalidRequest", says))
+    asked, named = "Access-Control-Request-Method", "Access-Control-Request-Headers"
+    here, home = f"/{name}/k", {"Origin": "http://a.example"}
+    told(raw("OPTIONS", here, headers={**home, asked: "GET"}), 403, "AccessForbidden",
+         "CORSResponse: CORS is not enabled for this bucket.")
+    same(put("<AllowedHeader>x-amz-*</AllowedHeader>")[0], 200)
+    for path, headers, want in [
+        (here, {asked: "GET"}, (400, "BadRequest", "Insufficient information. Origin request header needed.")),
+        (here, home, (400, "BadRequest", "Invalid Access-Control-Request-Method: null")),
+        (here, {**home, asked: "FOO"}, (400, "BadRequest", "Invalid Access-Control-Request-Method: FOO")),
+        (f"/{name}-none/k", {**home, asked: "GET"}, (403, "AccessForbidden", "CORSResponse: Bucket not found")),
+    ]:
+        told(raw("OPTIONS", path, headers=headers), *want)
+    answer = raw("OPTIONS", here, headers={**home, asked: "GET", named: "a b"})
+    same(element(answer, "Message"), 'Access-Control-Request-Headers "a b" contains invalid character.')
+    same(raw("OPTIONS", here, headers={**home, asked: "GET", named: "x-amz-date"})[0], 200)
+
+
+@scenario
+def documents_say_which_element_is_wrong():
+    name = bucket()
+    every = "<Filter><Prefix></Prefix></Filter>"
+    positive = "action must be a positive integer"
+    for inner, says in [
+        (every + "<Expiration><Days>0</Days></Expiration>", f"'Days' for Expiration {positive}"),
+        (every + "<AbortIncompleteMultipartUpload><DaysAfterInitiation>0</DaysAfterInitiation>"
+                 "</AbortIncompleteMultipartUpload>", f"'DaysAfterInitiation' for AbortIncompleteMultipartUpload {positive}"),
+        (every + "<NoncurrentVersionExpiration><NoncurrentDays>0</NoncurrentDays></NoncurrentVersionExpiration>",
+         f"'NoncurrentDays' for NoncurrentVersionExpiration {positive}"),
+    ]:
+        rule = f"<Rule><ID>r</ID><Status>Enabled</Status>{inner}</Rule>"
+        body = f"<LifecycleConfiguration>{rule}</LifecycleConfiguration>".encode()
+        told(send("PUT", f"/{name}?lifecycle", body), 400, "InvalidArgument", says)
+    long = f"<Filter><Prefix>{'a' * 1025}</Prefix></Filter><Expiration><Days>1</Days></Expiration>"
+    body = f"<LifecycleConfiguration><Rule><Status>Enabled</Status>{long}</Rule></LifecycleConfiguration>".encode()
+    told(send("PUT", f"/{name}?lifecycle", body), 400, "InvalidRequest", "The maximum size of a prefix is 1024.")
+    told(send("PUT", f"/{name}?versioning"), 400, "MissingRequestBodyError", "Request Body is empty")
+    policy = json.dumps({"Version": "2012-10-17"}).encode()
+    told(send("PUT", f"/{name}?policy", policy), 400, "MalformedPolicy", "Missing required field Statement")
+    told(send("PUT", f"/{name}-none?policy", policy), 404, "NoSuchBucket")
+    told(send("POST", f"/{name}/u?uploads", headers={"x-amz-checksum-type": "half"}), 400, "InvalidRequest",
+         "Value for x-amz-checksum-type header is invalid.")
+    target = {"Bucket": name, "Key": "u"}
+    upload = s3.create_multipart_upload(**target, ChecksumAlgorithm="CRC32", ChecksumType="full_object")["UploadId"]
+    crc = s3.upload_part(**target, UploadId=upload, PartNumber=1, Body=b"x", ChecksumAlgorithm="CRC32")["ChecksumCRC32"]
+    part = f"<PartNumber>1</PartNumber><ETag>{hashlib.md5(b'x').hexdigest()}</ETag>"
+    sums = f"<ChecksumCRC32>{crc}</ChecksumCRC32><ChecksumSHA1>AAAA</ChecksumSHA1>"
+    complete = "<CompleteMultipartUpload><Part>{}</Part></CompleteMultipartUpload>"
+    for inner, headers, want in [
+        (part + sums, {}, ("InvalidArgument", "Invalid Base64 or multiple checksums present in request")),
+        (part, {"x-amz-checksum-crc32": "AA"}, ("InvalidRequest", "Value for x-amz-checksum-crc32 header is invalid.")),
+        (part, {"x-amz-checksum-crc32": crc, "x-amz-checksum-sha1": "AA"},
+         ("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")),
+        (part, {"x-amz-checksum-crc32": "AAAAAA=="},
+         ("BadDigest", "The CRC32 you specified did not match the calculated checksum.")),
+    ]:
+        told(send("POST", f"/{name}/u?uploadId={upload}", complete.format(inner).encode(), headers), 400, *want)
 
 
 @scenario

@@ -160,6 +160,34 @@ def policies_open_what_they_name():
 
 
 @scenario
+def policies_have_variables():
+    name = bucket()
+    for key in ["all/k", "star/*/k", "star/x/k"]:
+        s3.put_object(Bucket=name, Key=key, Body=b"x")
+
+    def opens(path, key, want, version="2012-10-17", condition=None):
+        statement = {**allow(name, "s3:GetObject", path), **({"Condition": condition} if condition else {})}
+        s3.put_bucket_policy(Bucket=name, Policy=json.dumps({"Version": version, "Statement": [statement]}))
+        if want:
+            anyone.get_object(Bucket=name, Key=key)
+        else:
+            refused(403, "AccessDenied", anyone.get_object, Bucket=name, Key=key)
+
+    opens("/${aws:username, 'all'}/*", "all/k", True)
+    opens("/${aws:username, 'one'}/*", "all/k", False)
+    opens("/${aws:username}/*", "all/k", False)
+    opens("/star/${*}/*", "star/*/k", True)
+    opens("/star/${*}/*", "star/x/k", False)
+    opens("/star/${aws:PrincipalType, '*'}/*", "star/x/k", False)
+    opens("/*", "all/k", True, condition={"StringEquals": {"aws:userid": "anonymous"}})
+    opens("/*", "all/k", True, condition={"StringEquals": {"aws:PrincipalType": "${aws:PrincipalType}"}})
+    opens("/*", "all/k", False, "2008-10-17", {"StringEquals": {"aws:PrincipalType": "${aws:PrincipalType}"}})
+    opens("/*", "all/k", True, condition={"Null": {"s3:signatureAge": "true"}})
+    for path, why in [("/${aws:username", (400, "MalformedPolicy")), ("/${aws:nothing}/*", (501, "NotImplemented"))]:
+        refused(*why, lambda path=path: opens(path, "all/k", True))
+
+
+@scenario
 def public_access_can_be_blocked():
     name = bucket()
     refused(404, "NoSuchPublicAccessBlockConfiguration", s3.get_public_access_block, Bucket=name)

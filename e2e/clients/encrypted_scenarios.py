@@ -5,6 +5,7 @@ import os
 import queue
 import subprocess
 import threading
+import time
 
 import boto3
 from botocore.config import Config
@@ -12,6 +13,8 @@ from harness import ACCESS_KEY, SECRET_KEY, pattern, run, scenario
 
 WORK = os.environ["WORK"]
 START_SECONDS = 60
+# A clean stop drains its connections first.
+END_SECONDS = 30
 PART = 5 << 20
 
 
@@ -31,12 +34,40 @@ def started(key, pem):
         [os.environ["SIDECAR"], "dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
          "--tls-certificate", pem, "--tls-key", key, "--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY],
         stdout=subprocess.PIPE, stderr=open(os.path.join(WORK, "log"), "w"), text=True)
+    try:
+        return process, address_of(process)
+    except BaseException:
+        end(process)
+        raise
+
+
+def address_of(process):
     lines = queue.Queue()
-    threading.Thread(target=lambda: [lines.put(line) for line in process.stdout], daemon=True).start()
+
+    def tell():
+        for line in process.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=tell, daemon=True).start()
+    # Whatever else it says, it has one deadline.
+    deadline = time.monotonic() + START_SECONDS
     while True:
-        line = lines.get(timeout=START_SECONDS)
+        line = lines.get(timeout=max(0, deadline - time.monotonic()))
+        if line is None:
+            raise RuntimeError("the server ended before it was ready")
         if line.startswith("ready "):
-            return process, line.split()[1]
+            return line.split()[1]
+
+
+def end(process):
+    """Asked first, then killed: it never outlives us."""
+    process.terminate()
+    try:
+        process.wait(timeout=END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @scenario
@@ -74,5 +105,4 @@ if __name__ == "__main__":
         client.create_bucket(Bucket="encrypted")
         run("encrypted", client, headers)
     finally:
-        process.terminate()
-        process.wait()
+        end(process)

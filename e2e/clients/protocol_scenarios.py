@@ -20,8 +20,8 @@ start_anew()
 PART = 5 << 20
 
 
-def send(method, path, body=b"", headers=None, access=ACCESS_KEY, secret=SECRET_KEY, at=None):
-    """A request signed by hand: status, headers, body."""
+def send(method, path, body=b"", headers=None, access=ACCESS_KEY, secret=SECRET_KEY, at=None, sent=None):
+    """A request signed by hand: status, headers, body. `sent`: what goes out instead of what was signed."""
     request = AWSRequest(method=method, url=ENDPOINT + path, data=body, headers=headers or {})
     request.headers["X-Amz-Content-SHA256"] = hashlib.sha256(body).hexdigest()
     signer = SigV4Auth(Credentials(access, secret), "s3", "us-east-1")
@@ -36,7 +36,7 @@ def send(method, path, body=b"", headers=None, access=ACCESS_KEY, secret=SECRET_
         signer.add_auth(request)
     # Signed as text, sent as the bytes of its UTF-8.
     headers = {name: value.encode().decode("latin-1") for name, value in request.headers.items()}
-    return raw(method, path, body, headers)
+    return raw(method, path, body if sent is None else sent, headers)
 
 
 def raw(method, path, body=b"", headers=None):
@@ -95,12 +95,26 @@ def parts_are_read_by_their_numbers():
 @scenario
 def attributes_tell_of_parts():
     name = bucket()
+
+    def parts(key, **more):
+        return s3.get_object_attributes(Bucket=name, Key=key, ObjectAttributes=["ObjectParts"], **more)["ObjectParts"]
+
+    # Parts without checksums are counted only.
     in_parts(name, "p", [PART, PART, 10])
-    got = s3.get_object_attributes(Bucket=name, Key="p", ObjectAttributes=["ObjectParts"])["ObjectParts"]
+    same(parts("p"), {"TotalPartsCount": 3})
+    same(parts("p", MaxParts=1), {"TotalPartsCount": 3})
+    upload = s3.create_multipart_upload(Bucket=name, Key="s", ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT")
+    target = {"Bucket": name, "Key": "s", "UploadId": upload["UploadId"]}
+    listed = []
+    for number, size in [(1, PART), (2, PART), (3, 10)]:
+        got = s3.upload_part(**target, PartNumber=number, Body=pattern(size, number), ChecksumAlgorithm="CRC32")
+        listed.append({"PartNumber": number, "ETag": got["ETag"], "ChecksumCRC32": got["ChecksumCRC32"]})
+    s3.complete_multipart_upload(**target, MultipartUpload={"Parts": listed})
+    got = parts("s")
     same((got["TotalPartsCount"], got["IsTruncated"]), (3, False))
-    same([(part["PartNumber"], part["Size"]) for part in got["Parts"]], [(1, PART), (2, PART), (3, 10)])
-    got = s3.get_object_attributes(Bucket=name, Key="p", ObjectAttributes=["ObjectParts"], MaxParts=1,
-                                   PartNumberMarker=1)["ObjectParts"]
+    same([(part["PartNumber"], part["Size"], part["ChecksumCRC32"]) for part in got["Parts"]],
+         [(part["PartNumber"], size, part["ChecksumCRC32"]) for part, size in zip(listed, [PART, PART, 10])])
+    got = parts("s", MaxParts=1, PartNumberMarker=1)
     same([part["PartNumber"] for part in got["Parts"]], [2])
     same((got["IsTruncated"], got["NextPartNumberMarker"], got["PartNumberMarker"]), (True, 2, 1))
 

@@ -96,7 +96,8 @@ async fn full(subject: &PartialObjectMeta<BlobStore>, shared: &Shared) -> Result
     // The intent is in the status before anything is changed: a restarted operator finds it and goes on.
     let intent = status::status(&valid, &look.observed, &plan, &[], &before, now);
     write_status(shared, &mut store, intent.status.clone()).await?;
-    if !shrinks_stand(shared, &store, &look.observed, &plan).await? {
+    // Of a paused store nothing is applied, whatever its records have become.
+    if !valid.paused && !shrinks_stand(shared, &store, &look.observed, &plan).await? {
         tracing::info!("a shard's members changed while its size was decided: looking again");
         return Ok(Next::requeue(Duration::ZERO));
     }

@@ -80,6 +80,8 @@ pub struct Caller {
     pub address: Option<IpAddr>,
     /// The connection speaks TLS.
     pub secure: bool,
+    /// The version of TLS that it speaks, as `1.3`.
+    pub tls_version: Option<&'static str>,
 }
 
 impl Busy {

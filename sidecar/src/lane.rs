@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use blobstore_sidecar_runtime::authority::Owner;
-use blobstore_sidecar_store::{ErrorKind, StoreError};
+use blobstore_sidecar_store::{ErrorKind, GetRequest, StoreError};
 use futures::FutureExt as _;
 use http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
@@ -47,6 +47,7 @@ pub use headers::{
     HEADER_TAGS, attributes, crc64_text, tags_text,
 };
 pub use listing::{all_buckets_inside, buckets_here, page_here, page_inside};
+use object::Found;
 use open::Allowed;
 pub use open::{Asker, refusal, verdict};
 pub use uploads::{open_uploads, uploads_here};
@@ -127,14 +128,22 @@ pub async fn inside(
 ) -> Result<Response<Body>, ApiError> {
     let operation = operation(Side::Inside, head)?;
     let exchange = Exchange { shell, side: Side::Inside, head, request_id, caller: Caller::default() };
-    if let Some(response) = exchange.at_once(&operation) {
-        return Ok(response);
+    if let Some(found) = exchange.at_once(&operation) {
+        return Ok(found.into());
     }
-    let response = Box::pin(exchange.handle(operation, body)).await?;
+    let response = Box::pin(exchange.handle(&operation, body)).await?;
     if !response.status().is_success() {
         return Err(ApiError::of(response).await);
     }
     Ok(response)
+}
+
+/// What a read asks for, if all that it takes is in memory here. `None` is no answer: ask in full.
+pub fn at_hand(shell: &Arc<Shell>, request: &GetRequest, allowed: impl FnOnce() -> bool) -> Option<Found> {
+    let keeps = shell.store.bucket_at_hand(&request.bucket, |info| info.versioning().keeps())?;
+    let find = || allowed().then(|| object::get_at_once(shell, request, keeps)).flatten();
+    // Whatever panicked does so again on the way that reports it.
+    std::panic::catch_unwind(AssertUnwindSafe(find)).ok().flatten()
 }
 
 fn operation(side: Side, head: &request::Parts) -> Result<Operation, ApiError> {
@@ -160,22 +169,19 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// The answer, if it takes nothing that is not in memory here. `None` is no answer: handle it in full.
-    fn at_once(&self, operation: &Operation) -> Option<Response<Body>> {
+    /// What is asked for, if it takes nothing that is not in memory here. `None` is no answer: handle it in full.
+    fn at_once(&self, operation: &Operation) -> Option<Found> {
         let Operation::Get { bucket, name } = operation else { return None };
-        let keeps = self.shell.store.bucket_at_hand(bucket, |info| info.versioning().keeps())?;
-        let found = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let allowed = self.authorise(operation).now_or_never()?;
-            matches!(allowed, Ok(Allowed::Known))
-                .then(|| object::get_at_once(self, (bucket, name), keeps))
-                .flatten()
-        }));
-        // Whatever panicked does so again on the way that reports it.
-        found.ok().flatten()
+        if self.head.uri.query().is_some_and(|query| !query.is_empty()) {
+            return None;
+        }
+        let allowed = || matches!(self.authorise(operation).now_or_never(), Some(Ok(Allowed::Known)));
+        let request = object::asked(&self.head.headers, bucket, name).ok()?;
+        at_hand(self.shell, &request, allowed)
     }
 
-    async fn handle(&self, operation: Operation, body: RequestBody) -> Result<Response<Body>, ApiError> {
-        let allowed = self.authorise(&operation).await?;
+    async fn handle(&self, operation: &Operation, body: RequestBody) -> Result<Response<Body>, ApiError> {
+        let allowed = self.authorise(operation).await?;
         let outcome = self.handle_allowed(operation, body).await;
         match outcome {
             Err(error) if allowed == Allowed::Public => Err(Box::pin(self.hidden(error)).await),
@@ -189,10 +195,10 @@ impl Exchange<'_> {
     /// Each operation in a box of its own: one task state for all would have the size of the largest.
     async fn handle_allowed(
         &self,
-        operation: Operation,
+        operation: &Operation,
         body: RequestBody,
     ) -> Result<Response<Body>, ApiError> {
-        let slot = match &operation {
+        let slot = match operation {
             Operation::ListBuckets => return Box::pin(listing::buckets(self)).await,
             Operation::List { bucket, query } => {
                 return Box::pin(listing::objects(self, bucket, query)).await;
@@ -218,7 +224,7 @@ impl Exchange<'_> {
             | Operation::Head { bucket, name }
             | Operation::Delete { bucket, name } => self.shell.store.slot_of(bucket, name),
         };
-        self.by_owner(&operation, slot, body).await
+        self.by_owner(operation, slot, body).await
     }
 
     /// Serves here, or asks the owner; at most [`TRIES_MAX`] times while the body is whole.
@@ -247,7 +253,7 @@ impl Exchange<'_> {
                 }
                 Owner::Peer { address, epoch: _ } => {
                     let address = hint.take().unwrap_or(address);
-                    if let Some(answer) = redirect::to_owner(self, &address).await {
+                    if let Some(answer) = Box::pin(redirect::to_owner(self, &address)).await {
                         return Ok(answer);
                     }
                     match Box::pin(self.forward(&address, &body, length)).await {

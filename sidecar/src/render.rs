@@ -1,5 +1,6 @@
 //! Listings as documents: JSON for programs that ask for it, S3's XML for all others. Pure.
 
+use blobstore_sidecar_core::glob::Pattern;
 use blobstore_sidecar_core::key::BucketName;
 use blobstore_sidecar_core::list::{ListItem, ListPage};
 use blobstore_sidecar_store::BucketInfo;
@@ -28,6 +29,8 @@ struct Page<'a> {
     bucket: &'a str,
     prefix: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pattern: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     delimiter: Option<&'a str>,
     keys: Vec<Key<'a>>,
     prefixes: Vec<&'a str>,
@@ -49,6 +52,7 @@ pub fn page_json(bucket: &BucketName, query: &ListQuery, page: &ListPage) -> Str
     let mut document = Page {
         bucket: bucket.as_str(),
         prefix: &query.prefix,
+        pattern: query.pattern.as_ref().map(Pattern::as_str),
         delimiter: query.delimiter.as_deref(),
         keys: Vec::new(),
         prefixes: Vec::new(),
@@ -78,6 +82,9 @@ pub fn page_xml(bucket: &BucketName, query: &ListQuery, page: &ListPage) -> Stri
     let mut out = format!("{XML_HEAD}<ListBucketResult xmlns=\"{NAMESPACE}\">");
     element(&mut out, "Name", bucket.as_str());
     element(&mut out, "Prefix", &name(&query.prefix));
+    if let Some(pattern) = &query.pattern {
+        element(&mut out, "Pattern", &name(pattern.as_str()));
+    }
     if let Some(delimiter) = &query.delimiter {
         element(&mut out, "Delimiter", &name(delimiter));
     }

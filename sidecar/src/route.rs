@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use blobstore_sidecar_core::key::{BucketName, NAME_BYTES_MAX, NameError, ObjectName};
-use blobstore_sidecar_core::list::PAGE_ITEMS_MAX;
+use blobstore_sidecar_core::key::{BucketName, NameError, ObjectName};
 use blobstore_sidecar_store::UploadId;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
@@ -12,6 +11,11 @@ use percent_encoding::percent_decode_str;
 use crate::auth::Right;
 use crate::error::ApiError;
 use crate::lane::{HEADER_COPY_FROM, HEADER_RENAME_FROM, VERSION_PARAMETER, takes_version};
+
+mod listing;
+
+pub use listing::ListQuery;
+use listing::{found, list_query};
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,23 +81,12 @@ pub enum Bulk {
     Delete,
     /// The body is an archive of them; `prefix` stands before their names.
     Upload { prefix: String },
+    /// To delete: all that a listing finds, which has a prefix or a pattern.
+    Found { query: Box<ListQuery>, dry_run: bool },
 }
 
 /// A right on a name in a bucket.
 pub type Need<'a> = (Right, &'a str, &'a str);
-
-/// One page of a listing, as asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ListQuery {
-    pub prefix: String,
-    pub delimiter: Option<String>,
-    /// Names after this one; a continuation token stands for one too and wins.
-    pub start_after: Option<String>,
-    pub continuation_token: Option<String>,
-    pub keys_max: usize,
-    /// Names in an XML answer are percent-encoded.
-    pub encode_url: bool,
-}
 
 impl Operation {
     /// Metric label.
@@ -114,12 +107,16 @@ impl Operation {
             Self::Describe { .. } => "describe",
             Self::Bulk { bulk: Bulk::Delete, .. } => "bulk_delete",
             Self::Bulk { bulk: Bulk::Upload { .. }, .. } => "bulk_upload",
+            Self::Bulk { bulk: Bulk::Found { .. }, .. } => "delete_found",
         }
     }
 
     /// The rights it takes, on which bucket, under which name.
     pub fn needs(&self) -> [Option<Need<'_>>; 3] {
         let one = match self {
+            // The answer names what there is; each item needs the right to be deleted, too.
+            Self::Bulk { bucket, bulk: Bulk::Found { query, .. } } => query.need(bucket),
+            Self::List { bucket, query } => query.need(bucket),
             // Each item has its own.
             Self::Bulk { .. } => return [None; 3],
             Self::ListBuckets => (Right::Admin, "", ""),
@@ -127,7 +124,6 @@ impl Operation {
                 (Right::Admin, bucket.as_str(), "")
             }
             Self::HeadBucket { bucket } => (Right::List, bucket.as_str(), ""),
-            Self::List { bucket, query } => (Right::List, bucket.as_str(), query.prefix.as_str()),
             Self::Put { bucket, name }
             | Self::PutPart { bucket, name, .. }
             | Self::Describe { bucket, name } => (Right::Write, bucket.as_str(), name.as_str()),
@@ -146,26 +142,21 @@ impl Operation {
     }
 }
 
-/// Query parameters that only S3 knows: they select another operation, so ignoring one would do the wrong thing.
-const S3_PARAMETERS: &[&str] = &[
+/// Sub-resources of S3: each makes another operation of a request, so two of them contradict each other.
+pub const SUBRESOURCES: &[&str] = &[
     "accelerate",
     "acl",
-    "analytics",
     "attributes",
     "cors",
     "delete",
     "encryption",
-    "intelligent-tiering",
-    "inventory",
     "legal-hold",
     "lifecycle",
     "location",
     "logging",
-    "metrics",
     "notification",
     "object-lock",
     "ownershipControls",
-    "partNumber",
     "policy",
     "policyStatus",
     "publicAccessBlock",
@@ -173,17 +164,30 @@ const S3_PARAMETERS: &[&str] = &[
     "requestPayment",
     "restore",
     "retention",
-    "select",
-    "session",
     "tagging",
     "torrent",
-    "uploadId",
     "uploads",
-    "versionId",
     "versioning",
     "versions",
     "website",
 ];
+/// What else only S3 knows, and what ignoring would make the wrong thing of.
+const S3_PARAMETERS: &[&str] = &[
+    "analytics",
+    "intelligent-tiering",
+    "inventory",
+    "metrics",
+    "partNumber",
+    "select",
+    "session",
+    "uploadId",
+    "versionId",
+];
+
+/// Is this a query parameter of S3's, that the plain lane does not have?
+fn is_s3_parameter(name: &str) -> bool {
+    SUBRESOURCES.contains(&name) || S3_PARAMETERS.contains(&name)
+}
 
 /// Signed requests belong to S3, whatever their path says.
 pub fn is_signed(headers: &HeaderMap, uri: &Uri) -> bool {
@@ -200,9 +204,13 @@ pub fn is_signed(headers: &HeaderMap, uri: &Uri) -> bool {
 /// Does the query name something that only S3 has?
 pub fn is_s3_query(uri: &Uri) -> bool {
     let names = uri.query().unwrap_or_default().split('&');
-    names
-        .map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name))
-        .any(|name| S3_PARAMETERS.contains(&name))
+    names.map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name)).any(is_s3_parameter)
+}
+
+/// Does a request choose headers of its answer, as only S3 lets it?
+pub fn chooses_headers(uri: &Uri) -> bool {
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    pairs.any(|pair| pair.starts_with("response-") && pair.contains('='))
 }
 
 /// Reads the operation out of a request's line and headers.
@@ -212,7 +220,7 @@ pub fn operation(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Oper
     }
     let query = parameters(uri.query().unwrap_or_default())?;
     let ours = |name: &str| name == VERSION_PARAMETER && takes_version(method);
-    let foreign = |(name, _): &&Parameter| S3_PARAMETERS.contains(&name.as_str()) && !ours(name);
+    let foreign = |(name, _): &&Parameter| is_s3_parameter(name) && !ours(name);
     if let Some((name, _)) = query.iter().find(foreign) {
         return Err(ApiError::not_implemented(&format!("The S3 sub-resource {name:?}")));
     }
@@ -251,7 +259,8 @@ fn bucket_operation(method: &Method, bucket: BucketName, query: &[Parameter]) ->
         Method::GET => Ok(Operation::List { query: list_query(query)?, bucket }),
         Method::HEAD => Ok(Operation::HeadBucket { bucket }),
         Method::PUT => Ok(Operation::CreateBucket { bucket }),
-        Method::DELETE => Ok(Operation::DeleteBucket { bucket }),
+        Method::DELETE if query.is_empty() => Ok(Operation::DeleteBucket { bucket }),
+        Method::DELETE => found(query).map(|bulk| Operation::Bulk { bucket, bulk }),
         Method::POST => bulk(query).map(|bulk| Operation::Bulk { bucket, bulk }),
         _ => Err(method_not_allowed("a bucket takes GET, HEAD, PUT, DELETE, and POST with ?bulk=")),
     }
@@ -330,35 +339,6 @@ fn parameter(pair: &str) -> Result<Parameter, ApiError> {
         })
     };
     Ok((plain(name)?, plain(value)?))
-}
-
-fn list_query(parameters: &[Parameter]) -> Result<ListQuery, ApiError> {
-    let mut query = ListQuery { keys_max: PAGE_ITEMS_MAX, ..ListQuery::default() };
-    for (name, value) in parameters {
-        match name.as_str() {
-            "prefix" => query.prefix = value.clone(),
-            "delimiter" => query.delimiter = (!value.is_empty()).then(|| value.clone()),
-            "start-after" | "marker" => query.start_after = (!value.is_empty()).then(|| value.clone()),
-            "continuation-token" => query.continuation_token = Some(value.clone()),
-            "encoding-type" => query.encode_url = value == "url",
-            "max-keys" => {
-                let count: usize = value.parse().map_err(|_| {
-                    ApiError::bad_request("InvalidArgument", format!("max-keys {value:?} is not a number"))
-                })?;
-                query.keys_max = count.min(PAGE_ITEMS_MAX);
-            }
-            // list-type=1 has other fields in its answer; both carry the names that clients page by.
-            _ => {}
-        }
-    }
-    let texts = [Some(&query.prefix), query.delimiter.as_ref(), query.start_after.as_ref()];
-    if texts.iter().flatten().any(|text| text.len() > NAME_BYTES_MAX || text.contains('\0')) {
-        return Err(ApiError::bad_request(
-            "InvalidArgument",
-            format!("prefix, delimiter and start-after hold at most {NAME_BYTES_MAX} bytes and no NUL"),
-        ));
-    }
-    Ok(query)
 }
 
 #[cfg(test)]

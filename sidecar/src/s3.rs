@@ -1,10 +1,12 @@
 //! S3 on the client port: a translator. `s3s` verifies signatures and reads requests; every operation becomes one or
 //! more requests of the plain lane, already authorised, served here or forwarded to their owner like any other.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use blobstore_sidecar_s3::authorization;
 use blobstore_sidecar_s3::policy::Facts;
+use futures::FutureExt as _;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
@@ -42,8 +44,11 @@ mod multipart;
 mod object;
 mod openness;
 mod partial;
+mod particulars;
 mod refusal;
 mod sentences;
+mod simple;
+mod sums;
 mod tagging;
 mod translate;
 mod upload;
@@ -86,7 +91,7 @@ struct Shared {
     /// What is known of the request, where the handler will have to ask again.
     facts: OnceLock<Facts>,
     /// What is wrong with the document that was sent: code and sentence.
-    problem: OnceLock<(&'static str, String)>,
+    problem: OnceLock<authorization::Problem>,
 }
 
 impl S3 {
@@ -102,25 +107,23 @@ impl S3 {
         let guard = busy.enter();
         let (head, incoming) = request.into_parts();
         if head.method == Method::OPTIONS {
-            return cors::preflight(shell, &head).await;
+            return Box::pin(cors::preflight(shell, &head)).await;
         }
         let request_id = format!("{:016x}", rand::random::<u64>());
-        let refused = Refused::of(&head.method, head.uri.path(), &request_id);
+        let mut finish = Finish::begin("s3", request_id.clone(), guard);
         let shared = Shared { request_id: request_id.clone(), caller: busy.caller(), ..Shared::default() };
         let context = Context(Arc::new(shared));
-        let mut finish = Finish::begin("s3", request_id.clone(), guard);
-        let mut response = match authorization::problem(&head.headers, &head.uri) {
-            Some((code, message)) => refused.by(unauthorized(code, message)),
-            None => {
-                let body = RequestBody::new(incoming, busy, shell.body_idle());
-                self.serve(head, body, &context).await.unwrap_or_else(|error| refused.by(error))
+        let body = RequestBody::new(incoming, busy, shell.body_idle());
+        let mut response = match simple::of(shell, &head) {
+            Some(simple) => {
+                let work = Box::pin(simple::answer(shell, simple, &head, body, &context));
+                match lane::caught(work.map(|answer| answer.or_else(error::told))).await {
+                    Ok(response) if response.status().is_success() => response,
+                    refusal => Box::pin(Refused::of(shell, &head, &request_id).finish(refusal, None)).await,
+                }
             }
+            None => Box::pin(self.in_full(head, body, &context)).await,
         };
-        response = refused.finish(response, digest::problem(&context)).await;
-        // A status that s3s has no place for.
-        if let Some(status) = response.extensions_mut().remove::<StatusCode>() {
-            *response.status_mut() = status;
-        }
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(HEADER_HOST_ID, value.clone());
             response.headers_mut().insert(HEADER_REQUEST_ID, value);
@@ -128,6 +131,23 @@ impl S3 {
         finish.rename(context.0.label.get().copied());
         finish.answered(response.status().as_u16());
         response.map(|body| body.finish_with(finish))
+    }
+
+    /// Whatever is not simple.
+    async fn in_full(&self, head: request::Parts, body: RequestBody, context: &Context) -> Response<Body> {
+        let refused = Refused::of(&self.shell, &head, &context.0.request_id);
+        let answer = match authorization::problem(&head.headers, &head.uri) {
+            Some((code, message)) => Err(unauthorized(code, message)),
+            None => self.serve(head, body, context).await,
+        };
+        let status = answer.as_ref().map_or_else(|error| error.status, Response::status);
+        let problem = digest::problem(context, status);
+        let mut response = refused.finish(answer, problem).await;
+        // A status that s3s has no place for.
+        if let Some(status) = response.extensions_mut().remove::<StatusCode>() {
+            *response.status_mut() = status;
+        }
+        response
     }
 
     async fn serve(
@@ -139,22 +159,11 @@ impl S3 {
         if head.headers.get(AUTHORIZATION).is_some_and(HeaderValue::is_empty) {
             head.headers.remove(AUTHORIZATION);
         }
+        object::join_metadata(&mut head.headers);
         if form::is_form(&head) {
             let _ = context.0.label.set("s3_post");
-            let shell = &self.shell;
-            let work = async {
-                let answer = Box::pin(form::answer(shell, &head, body, context)).await;
-                match answer {
-                    Ok(response) => Ok(response),
-                    Err(error) => {
-                        error.to_http_response().map(|answer| answer.map(Body::s3)).map_err(|error| {
-                            tracing::error!(%error, "a refusal cannot be told");
-                            ApiError::internal("the refusal of this form cannot be told")
-                        })
-                    }
-                }
-            };
-            return lane::caught(work).await;
+            let work = Box::pin(form::answer(&self.shell, &head, body, context));
+            return lane::caught(work.map(|answer| answer.or_else(error::told))).await;
         }
         let body = digest::body(&head, body, context);
         let mut request = Request::from_parts(head, body);
@@ -197,7 +206,7 @@ fn builder(shell: &Arc<Shell>, config: Arc<S3Config>) -> S3ServiceBuilder {
 }
 
 /// Credentials that cannot be: the request is malformed, unless it lacks what every signed one has.
-fn unauthorized(code: &'static str, message: &'static str) -> ApiError {
+fn unauthorized(code: &'static str, message: Cow<'static, str>) -> ApiError {
     let status = if code == "AccessDenied" { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
     ApiError::new(status, code, message)
 }
@@ -221,5 +230,7 @@ pub fn wants(head: &request::Parts) -> bool {
         let name = name.as_str();
         (name.starts_with("x-amz-") && !name.starts_with("x-amz-meta-")) || name.starts_with("amz-sdk-")
     };
-    head.headers.keys().any(marked) || route::is_s3_query(&head.uri) || form::is_form(head)
+    // The plain lane has no answers to choose; S3 has them for those who sign, and says so to others.
+    let chosen = || credentials.is_none() && route::chooses_headers(&head.uri);
+    head.headers.keys().any(marked) || chosen() || route::is_s3_query(&head.uri) || form::is_form(head)
 }

@@ -8,12 +8,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -164,11 +164,22 @@ pub enum Wire {
 impl Wire {
     /// Who is at the other end.
     pub fn caller(&self) -> Caller {
-        let (stream, secure) = match self {
-            Self::Bare(stream) => (stream, false),
-            Self::Tls(stream) => (stream.get_ref().0, true),
+        let (stream, secure, tls_version) = match self {
+            Self::Bare(stream) => (stream, false, None),
+            Self::Tls(stream) => {
+                let (stream, session) = stream.get_ref();
+                (stream, true, session.protocol_version().and_then(version))
+            }
         };
-        Caller { address: stream.peer_addr().ok().map(|address| address.ip()), secure }
+        Caller { address: stream.peer_addr().ok().map(|address| address.ip()), secure, tls_version }
+    }
+}
+
+fn version(version: ProtocolVersion) -> Option<&'static str> {
+    match version {
+        ProtocolVersion::TLSv1_2 => Some("1.2"),
+        ProtocolVersion::TLSv1_3 => Some("1.3"),
+        _ => None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use blobstore_sidecar_core::etag::ETag;
 use blobstore_sidecar_core::key::BucketName;
-use blobstore_sidecar_core::list::{ListEntry, ListItem, ListPage};
+use blobstore_sidecar_core::list::{Cursor, ListEntry, ListItem, ListPage};
 use blobstore_sidecar_store::{BucketInfo, LeaseAsk};
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,9 @@ pub struct Chunk {
 pub struct ListAsk {
     pub bucket: String,
     pub prefix: String,
+    /// A pod that does not know it answers with all names of the prefix: who asks looks at them again.
+    #[serde(default)]
+    pub pattern: Option<String>,
     pub delimiter: Option<String>,
     pub after: Option<String>,
     pub token: Option<String>,
@@ -173,8 +176,11 @@ impl Page {
         Self { partitions, items: page.items.into_iter().map(Item::from).collect(), next: page.next }
     }
 
-    /// `None`: a peer sent what is not an ETag.
+    /// `None`: a peer sent what is not an ETag, or no place to go on at.
     pub fn into_page(self) -> Option<ListPage> {
+        if self.next.as_deref().is_some_and(|token| Cursor::parse(token).is_none()) {
+            return None;
+        }
         let items: Option<Vec<ListItem>> = self.items.into_iter().map(Item::into_item).collect();
         Some(ListPage { items: items?, next: self.next })
     }

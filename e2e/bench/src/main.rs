@@ -5,6 +5,7 @@
 mod case;
 mod chart;
 mod child;
+mod goal;
 mod load;
 mod machine;
 mod measure;
@@ -112,7 +113,10 @@ fn run(args: &Args) -> Result<()> {
     };
     let machine = machine::describe();
     let outcome = measure::run(&plan)?;
-    let rows = if args.memory_rounds > 0 { memory::run(&plan, args.memory_rounds)? } else { Vec::new() };
+    let mut rows = goal::run(&plan)?;
+    if args.memory_rounds > 0 {
+        rows.extend(memory::run(&plan, args.memory_rounds)?);
+    }
     let table = report::markdown(&machine, &plan, &outcome, &rows);
     report::say(&table);
     let figures = format!("{:#}\n", report::json(&machine, &plan, &outcome, &rows));

@@ -36,7 +36,7 @@ const STORED: [(&str, u64, usize, f64); 4] = [
     ("50 MB", LARGE, 8, 1.005),
 ];
 
-/// One figure, with the most it should be; 0 is a figure of a peer.
+/// One figure, with the most it should be, or the least; 0 is one without an aim.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Row {
@@ -44,11 +44,29 @@ pub(crate) struct Row {
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
     pub(crate) goal: f64,
+    /// The goal is the least.
+    pub(crate) least: bool,
 }
 
 impl Row {
-    fn mib(name: impl Into<String>, bytes: u64, goal: f64) -> Self {
-        Self { name: name.into(), value: bytes as f64 / MIB, unit: "MiB", goal }
+    pub(crate) fn figure(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        Self::at_most(name, value, unit, 0.0)
+    }
+
+    pub(crate) fn at_most(name: impl Into<String>, value: f64, unit: &'static str, goal: f64) -> Self {
+        Self { name: name.into(), value, unit, goal, least: false }
+    }
+
+    pub(crate) fn at_least(name: impl Into<String>, value: f64, unit: &'static str, goal: f64) -> Self {
+        Self { least: true, ..Self::at_most(name, value, unit, goal) }
+    }
+
+    pub(crate) fn is_missed(&self) -> bool {
+        self.goal > 0.0 && if self.least { self.value < self.goal } else { self.value > self.goal }
+    }
+
+    pub(crate) fn mib(name: impl Into<String>, bytes: u64, goal: f64) -> Self {
+        Self::at_most(name, bytes as f64 / MIB, "MiB", goal)
     }
 }
 
@@ -165,7 +183,7 @@ fn crowd(
     };
     let over = wait_until(GIVE_BACK, given_back).unwrap_or_else(|| percent(family_resident(server)));
     let name = format!("over idle 10 s after the load at most, {name}");
-    rows.push(Row { name, value: over.max(0.0), unit: "%", goal: back });
+    rows.push(Row::at_most(name, over.max(0.0), "%", back));
     Ok(())
 }
 
@@ -279,7 +297,7 @@ fn stored(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
             std::thread::sleep(TRY_PAUSE);
         }
         let value = least.saturating_sub(before) as f64 / done.bytes as f64;
-        rows.push(Row { name: format!("engine memory per stored byte, {name}"), value, unit: "×", goal });
+        rows.push(Row::at_most(format!("engine memory per stored byte, {name}"), value, "×", goal));
     }
     Ok(())
 }

@@ -66,8 +66,8 @@ pub(crate) fn pairs(outcome: &Outcome) -> Vec<Pair<'_>> {
 pub(crate) fn missed(outcome: &Outcome, rows: &[Row]) -> Vec<String> {
     let below = pairs(outcome).into_iter().filter(|pair| pair.ratio() < pair.aim);
     let below = below.map(|pair| format!("{} against {}", pair.case.name, pair.theirs.server));
-    let above = rows.iter().filter(|row| row.goal > 0.0 && row.value > row.goal);
-    below.chain(above.map(|row| row.name.clone())).collect()
+    let rows = rows.iter().filter(|row| row.is_missed());
+    below.chain(rows.map(|row| row.name.clone())).collect()
 }
 
 pub(crate) fn json(machine: &Machine, plan: &Plan, outcome: &Outcome, rows: &[Row]) -> Value {
@@ -89,7 +89,7 @@ pub(crate) fn json(machine: &Machine, plan: &Plan, outcome: &Outcome, rows: &[Ro
         "secondsPerMeasure": plan.length.as_secs_f64(),
         "cases": cases,
         "ratios": ratios,
-        "memory": rows,
+        "figures": rows,
     })
 }
 
@@ -107,20 +107,21 @@ pub(crate) fn markdown(machine: &Machine, plan: &Plan, outcome: &Outcome, rows: 
         plan.rounds,
         plan.length.as_secs_f64(),
     );
-    text.push_str("| measure | ours | peer | the peer's | ratio | aim | p99 ours / peer | p99 at half load | CPU s/GB | peak RSS |\n");
-    text.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
-    for pair in pairs(outcome) {
-        let _ = writeln!(text, "{}", row(&pair));
+    let pairs = pairs(outcome);
+    if !pairs.is_empty() {
+        text.push_str("| measure | ours | peer | the peer's | ratio | aim | p99 ours / peer | p99 at half load | CPU s/GB | peak RSS |\n");
+        text.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
+        for pair in &pairs {
+            let _ = writeln!(text, "{}", row(pair));
+        }
     }
     if !rows.is_empty() {
-        text.push_str("\n| memory | value | at most |\n|---|---|---|\n");
+        text.push_str("\n| figure | value | aim |\n|---|---|---|\n");
         for row in rows {
-            let (goal, mark) = match row.goal {
-                goal if goal > 0.0 => {
-                    (format!("{goal} {}", row.unit), if row.value > goal { " (missed)" } else { "" })
-                }
-                _ => ("".to_owned(), ""),
-            };
+            let mark = if row.is_missed() { " (missed)" } else { "" };
+            let sign = if row.least { "≥" } else { "≤" };
+            let goal =
+                if row.goal > 0.0 { format!("{sign} {} {}", row.goal, row.unit) } else { String::new() };
             let _ = writeln!(text, "| {} | **{:.3}** {}{mark} | {goal} |", row.name, row.value, row.unit);
         }
     }
@@ -223,10 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn memory_above_its_goal_is_missed() {
-        let row = |value| Row { name: "r".to_owned(), value, unit: "MiB", goal: 4.0 };
+    fn memory_above_its_goal_is_missed_and_speed_below_it() {
+        let row = |value| Row::at_most("r", value, "MiB", 4.0);
         let none = Outcome { cases: Vec::new() };
         assert!(missed(&none, &[row(4.0)]).is_empty());
         assert_eq!(missed(&none, &[row(4.1)]), ["r"]);
+        let fast = |value| Row::at_least("f", value, "/s", 4.0);
+        assert_eq!(missed(&none, &[fast(4.0), fast(3.9), Row::figure("x", 9.0, "")]), ["f"]);
     }
 }

@@ -5,6 +5,7 @@ pub mod chunk;
 pub mod clock;
 pub mod etag;
 pub mod generation;
+pub mod glob;
 pub mod hygiene;
 pub mod key;
 pub mod ledger;

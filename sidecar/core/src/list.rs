@@ -47,6 +47,13 @@ pub enum Cursor {
 }
 
 impl Cursor {
+    /// The text that orders it among items.
+    fn key(&self) -> &str {
+        match self {
+            Self::AfterName(text) | Self::AfterPrefix(text) => text,
+        }
+    }
+
     /// Opaque to clients, safe in a URL and in XML.
     pub fn token(&self) -> String {
         let (kind, text) = match self {
@@ -118,30 +125,32 @@ pub fn common_prefix<'a>(name: &'a str, prefix: &str, delimiter: &str) -> Option
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListPage {
     pub items: Vec<ListItem>,
-    /// `Some`: there is more; goes on behind the last item.
+    /// `Some`: there may be more; goes on behind the last item, or behind names that were looked at and are none.
     pub next: Option<String>,
+}
+
+impl ListPage {
+    /// Everything up to here is told; `None`: everything is.
+    fn horizon(&self) -> Option<Cursor> {
+        let next = self.next.as_deref()?;
+        Cursor::parse(next).or_else(|| self.items.last().map(ListItem::cursor))
+    }
 }
 
 /// Pages of different shards for the same request become the page that one shard with everything would give.
 /// An item behind the end of a truncated page is dropped: names that its shard has not told yet may lie before it.
 pub fn merge_pages(pages: Vec<ListPage>, max: usize) -> ListPage {
-    let horizon = pages
-        .iter()
-        .filter(|page| page.next.is_some())
-        .filter_map(|page| page.items.last().map(|item| item.key().to_owned()))
-        .min();
-    let truncated = pages.iter().any(|page| page.next.is_some());
+    let horizon = pages.iter().filter_map(ListPage::horizon).min_by(|a, b| a.key().cmp(b.key()));
     let mut items: Vec<ListItem> = pages.into_iter().flat_map(|page| page.items).collect();
     items.sort_by(|a, b| a.key().cmp(b.key()));
     items.dedup_by(|a, b| a.key() == b.key());
-    let known = items.len();
     if let Some(horizon) = &horizon {
-        items.retain(|item| item.key() <= horizon.as_str());
+        items.retain(|item| item.key() <= horizon.key());
     }
+    let full = items.len() > max;
     items.truncate(max);
-    let more = truncated || items.len() < known;
-    let next = if more { items.last().map(|item| item.cursor().token()) } else { None };
-    ListPage { items, next }
+    let next = if full { items.last().map(ListItem::cursor) } else { horizon };
+    ListPage { items, next: next.map(|cursor| cursor.token()) }
 }
 
 #[cfg(test)]
@@ -225,6 +234,36 @@ mod tests {
                 };
             }
             prop_assert_eq!(seen, names.into_iter().collect::<Vec<_>>());
+        }
+
+        /// Pages that are short, or empty, because few of the names that were looked at are wanted.
+        #[test]
+        fn paging_over_short_pages_shows_every_wanted_name_once(
+            names in proptest::collection::btree_set("[a-c]{1,4}", 0..60),
+            shards in 1_usize..4,
+            walk in 1_usize..9,
+        ) {
+            let wanted = |name: &str| name.contains("aa");
+            let split: Vec<Vec<String>> = (0..shards)
+                .map(|shard| names.iter().filter(|name| name.len() % shards == shard).cloned().collect())
+                .collect();
+            let (mut seen, mut after) = (Vec::new(), None::<String>);
+            for turn in 0..=names.len() {
+                let pages = split.iter().map(|names| {
+                    let mut page = page(names, after.as_deref(), walk);
+                    page.items.retain(|item| wanted(item.key()));
+                    page
+                });
+                let merged = merge_pages(pages.collect(), walk);
+                seen.extend(merged.items.iter().map(|item| item.key().to_owned()));
+                let Some(token) = merged.next else { break };
+                prop_assert!(turn < names.len(), "it never ends");
+                after = match Cursor::parse(&token) {
+                    Some(Cursor::AfterName(name)) => Some(name),
+                    other => return Err(TestCaseError::fail(format!("{other:?}"))),
+                };
+            }
+            prop_assert_eq!(seen, names.into_iter().filter(|name| wanted(name)).collect::<Vec<_>>());
         }
     }
 }

@@ -50,6 +50,7 @@ targets! {
     "form_policy" => s3_edges::form_policy,
     "credentials" => parsers::credentials,
     "query" => parsers::query,
+    "pattern" => parsers::pattern,
     "users" => parsers::users,
     "chunked_signed" => s3::chunked_signed,
     "chunked_trailer" => s3::chunked_trailer,

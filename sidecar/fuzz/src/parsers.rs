@@ -5,6 +5,7 @@ use blobstore_sidecar::{auth::Users, route};
 use blobstore_sidecar_core::{
     chunk::CHUNK_BYTES,
     etag::{ETag, TagSet},
+    glob::Pattern,
     key::{self, BucketName, ObjectName},
     lifecycle::{Lifecycle, Subject},
     list::Cursor,
@@ -213,6 +214,21 @@ pub(crate) fn query(input: &[u8]) {
             let _ = route::operation(&method, &uri, &HeaderMap::new());
         }
         let _ = route::is_s3_query(&uri);
+    }
+}
+
+/// First line: a pattern of names; the rest: a name.
+pub(crate) fn pattern(input: &[u8]) {
+    let text = text(input);
+    let (pattern, name) = text.split_once('\n').unwrap_or((&text, ""));
+    if let Ok(pattern) = Pattern::parse(pattern) {
+        assert!(!pattern.matches(name) || name.starts_with(pattern.head()), "a match begins with the head");
+        assert_eq!(pattern.head_within(pattern.head()), Some(pattern.head()));
+    }
+    let literal: String = name.chars().flat_map(|letter| ['\\', letter]).collect();
+    if let Ok(pattern) = Pattern::parse(&literal) {
+        assert!(pattern.matches(name) && pattern.head() == name, "what is escaped stands for itself");
+        assert!(!pattern.matches(&format!("{name}x")));
     }
 }
 

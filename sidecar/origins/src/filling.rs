@@ -1,6 +1,6 @@
 //! The fills under way: one per object, started by the first who needs it, run as a task of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,47 @@ use crate::reader::only;
 /// store does not become empty in a second, and each offer would be one more request to the origin.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
+/// Ended fills that are remembered by name, for readers who looked into the store before. Past them a reader looks again
+/// in any case.
+const LATELY_MAX: usize = 64;
+
+/// The fills that run, and the last that ended.
+#[derive(Debug, Default)]
+struct Running {
+    fills: HashMap<Key, Arc<Fill>>,
+    /// How many have ended, and of which objects the last of them were.
+    ended: u64,
+    lately: VecDeque<Key>,
+}
+
+impl Running {
+    fn remember(&mut self, key: Key) {
+        self.ended += 1;
+        self.lately.truncate(LATELY_MAX - 1);
+        self.lately.push_front(key);
+    }
+
+    /// The fill that runs, with one reader more.
+    fn followed(&self, origin: &Origin, key: &Key) -> Option<Member> {
+        let member = self.fills.get(key)?.join()?;
+        FOLLOWERS.with_label_values(&[&*origin.name]).inc();
+        Some(member)
+    }
+
+    /// A fill of this object, which nobody can follow now, has ended since so many had, or may have. One that is still on
+    /// the list has just ended.
+    fn may_have_ended(&self, key: &Key, since: Moment) -> bool {
+        let new = usize::try_from(self.ended - since.0).unwrap_or(usize::MAX);
+        self.fills.contains_key(key)
+            || new > self.lately.len()
+            || self.lately.iter().take(new).any(|ended| ended == key)
+    }
+}
+
+/// When somebody looked into the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment(u64);
+
 /// The copy that a fill may replace.
 #[derive(Clone, Debug)]
 pub(crate) struct Old {
@@ -37,7 +78,7 @@ pub(crate) struct Old {
 pub(crate) struct Filling {
     pub(crate) blobs: SharedBlobs,
     pub(crate) memory: Memory,
-    running: Mutex<HashMap<Key, Arc<Fill>>>,
+    running: Mutex<Running>,
 }
 
 impl Filling {
@@ -45,31 +86,59 @@ impl Filling {
         Self { blobs, memory: Memory::new(), running: Mutex::default() }
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<Key, Arc<Fill>>> {
+    fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_running(&self, key: &Key) -> bool {
-        self.running().contains_key(key)
+        self.running().fills.contains_key(key)
     }
 
     /// A fill runs and will soon be at this byte.
     pub(crate) fn is_near(&self, key: &Key, at: u64) -> bool {
-        self.running().get(key).is_some_and(|fill| fill.is_near(at))
+        self.running().fills.get(key).is_some_and(|fill| fill.is_near(at))
+    }
+
+    /// For [`Filling::enter_since`]; to be taken before the store is asked.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment(self.running().ended)
     }
 
     /// The fill of an object: the one that runs, or a new one.
     pub(crate) fn enter(self: &Arc<Self>, origin: &Arc<Origin>, key: &Key, old: Option<Old>) -> Member {
-        let mut running = self.running();
-        if let Some(fill) = running.get(key)
-            && let Some(member) = fill.join()
-        {
-            FOLLOWERS.with_label_values(&[&*origin.name]).inc();
-            return member;
+        let running = self.running();
+        match running.followed(origin, key) {
+            Some(member) => member,
+            None => self.begin(running, origin, key, old),
         }
+    }
+
+    /// As [`Filling::enter`], for an object that the store did not have then. `None`: a fill of it has ended since, so the
+    /// store may have it by now; who began another would ask the origin twice.
+    pub(crate) fn enter_since(
+        self: &Arc<Self>,
+        origin: &Arc<Origin>,
+        key: &Key,
+        since: Moment,
+    ) -> Option<Member> {
+        let running = self.running();
+        match running.followed(origin, key) {
+            Some(member) => Some(member),
+            None if running.may_have_ended(key, since) => None,
+            None => Some(self.begin(running, origin, key, None)),
+        }
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        mut running: MutexGuard<'_, Running>,
+        origin: &Arc<Origin>,
+        key: &Key,
+        old: Option<Old>,
+    ) -> Member {
         let member = Fill::begin(key.clone(), Arc::clone(origin));
         let fill = Arc::clone(&member.0);
-        running.insert(key.clone(), Arc::clone(&fill));
+        running.fills.insert(key.clone(), Arc::clone(&fill));
         drop(running);
         FILLS_STARTED.with_label_values(&[&*origin.name]).inc();
         FILLS_NOW.inc();
@@ -91,9 +160,9 @@ impl Filling {
             Ended::Failed(_) => "failed",
             Ended::Abandoned => "abandoned",
         };
-        FILLS_ENDED.with_label_values(&[&*fill.origin.name, result]).inc();
         fill.end(ended);
         drop(guard);
+        FILLS_ENDED.with_label_values(&[&*fill.origin.name, result]).inc();
     }
 
     async fn fill(self: &Arc<Self>, fill: &Arc<Fill>, old: Option<Old>) -> Ended {
@@ -206,9 +275,10 @@ impl Drop for Guard {
         let message = "the fill ended unexpectedly: retry".to_owned();
         self.fill.end(Ended::Failed(Failure { kind: FailureKind::Down, message }));
         let mut running = self.filling.running();
-        if running.get(&self.fill.key).is_some_and(|fill| Arc::ptr_eq(fill, &self.fill)) {
-            running.remove(&self.fill.key);
+        if running.fills.get(&self.fill.key).is_some_and(|fill| Arc::ptr_eq(fill, &self.fill)) {
+            running.fills.remove(&self.fill.key);
         }
+        running.remember(self.fill.key.clone());
         drop(running);
         FILLS_NOW.dec();
     }

@@ -135,7 +135,9 @@ impl Inner {
 
     async fn get(&self, origin: &Arc<Origin>, request: GetRequest) -> Result<GetOutcome, StoreError> {
         let key = Key { bucket: request.bucket.clone(), name: request.name.clone() };
-        for _ in 0..TRIES_MAX {
+        for attempt in 1..=TRIES_MAX {
+            // Where fills keep ending without success, the last try begins one all the same.
+            let since = (attempt < TRIES_MAX).then(|| self.filling.moment());
             let found = self.filling.blobs.get(request.clone()).await;
             let meta = match &found {
                 Ok(found) => Some(found.meta.clone()),
@@ -145,7 +147,10 @@ impl Inner {
                 if matches!(&found, Err(error) if error.kind != ErrorKind::NotFound) {
                     return found;
                 }
-                return self.get_absent(origin, &key, &request).await;
+                match self.get_absent(origin, &key, &request, since).await? {
+                    Some(found) => return Ok(found),
+                    None => continue,
+                }
             };
             let Some(copy) = self.copy(origin, &key, &meta) else {
                 return found;

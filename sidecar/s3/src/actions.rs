@@ -153,8 +153,7 @@ pub fn levels(pattern: &str) -> Vec<Level> {
 
 /// Does this pattern of a policy name this action?
 pub fn names(pattern: &str, action: &str) -> bool {
-    let (pattern, action) = (pattern.to_ascii_lowercase(), action.to_ascii_lowercase());
-    crate::policy::like(pattern.as_bytes(), action.as_bytes())
+    crate::policy::pattern::is_like(pattern, action)
 }
 
 #[cfg(test)]

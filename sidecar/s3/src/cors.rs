@@ -66,9 +66,25 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
+const METHODS: &[&str] = &["GET", "PUT", "POST", "DELETE", "HEAD"];
+
+/// Is this the name of a header?
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// What is wrong with a preflight, whatever the rules are.
+pub fn nonsense(method: Option<&str>, headers: Option<&str>) -> Option<String> {
+    if !method.is_some_and(|method| METHODS.contains(&method)) {
+        return Some(format!("Invalid Access-Control-Request-Method: {}", method.unwrap_or("null")));
+    }
+    let mut names = headers.unwrap_or_default().split(',').map(str::trim);
+    let odd = names.find(|name| !is_name(name))?;
+    Some(format!("Access-Control-Request-Headers \"{odd}\" contains invalid character."))
+}
+
 /// What is wrong with a new set of rules.
 pub fn problem(rules: &[CORSRule]) -> Option<String> {
-    const METHODS: &[&str] = &["GET", "PUT", "POST", "DELETE", "HEAD"];
     for rule in rules {
         if let Some(method) = rule.allowed_methods.iter().find(|method| !METHODS.contains(&method.as_str())) {
             return Some(format!(
@@ -77,6 +93,24 @@ pub fn problem(rules: &[CORSRule]) -> Option<String> {
         }
         if let Some(origin) = rule.allowed_origins.iter().find(|origin| origin.matches('*').count() > 1) {
             return Some(format!("AllowedOrigin \"{origin}\" can not have more than one wildcard."));
+        }
+        for header in rule.allowed_headers.iter().flatten() {
+            if header.matches('*').count() > 1 {
+                return Some(format!("AllowedHeader \"{header}\" can not have more than one wildcard."));
+            }
+            if !is_name(header) {
+                return Some(format!("AllowedHeader \"{header}\" contains invalid character."));
+            }
+        }
+        for header in rule.expose_headers.iter().flatten() {
+            if header.contains('*') {
+                return Some(format!(
+                    "ExposeHeader \"{header}\" contains wildcard. We currently do not support wildcard for ExposeHeader."
+                ));
+            }
+            if !is_name(header) {
+                return Some(format!("ExposeHeader \"{header}\" contains invalid character."));
+            }
         }
     }
     None
@@ -95,6 +129,28 @@ mod tests {
         };
         let told = allowed(&[rule], ask);
         assert_eq!(told.as_ref().map(|told| told[0].1.as_str()), want, "{ask:?}");
+    }
+
+    #[test]
+    fn rules_and_preflights_name_headers_and_methods() {
+        let rule = |allowed: &str, exposed: &str| CORSRule {
+            allowed_origins: vec!["*".to_owned()],
+            allowed_methods: vec!["GET".to_owned()],
+            allowed_headers: Some(vec![allowed.to_owned()]),
+            expose_headers: Some(vec![exposed.to_owned()]),
+            ..CORSRule::default()
+        };
+        assert_eq!(problem(&[rule("x-amz-*", "ETag")]), None);
+        for (allowed, exposed) in [("*a*", "ETag"), ("a b", "ETag"), ("*", "*"), ("*", "a b")] {
+            assert!(problem(&[rule(allowed, exposed)]).is_some(), "{allowed} {exposed}");
+        }
+        assert_eq!(nonsense(Some("GET"), Some("x-amz-date, content-type")), None);
+        assert_eq!(nonsense(Some("GET"), None), None);
+        for (method, headers) in
+            [(None, None), (Some("FOO"), None), (Some("get"), None), (Some("PUT"), Some("a b"))]
+        {
+            assert!(nonsense(method, headers).is_some(), "{method:?} {headers:?}");
+        }
     }
 
     #[test]

@@ -9,5 +9,6 @@ pub mod cors;
 pub mod form;
 pub mod names;
 pub mod policy;
+pub mod simple;
 
 pub use s3s::S3ErrorCode;

@@ -6,11 +6,14 @@ use serde_json::Value;
 
 use crate::actions::{self, Level};
 
+mod compare;
 mod condition;
+pub(crate) mod pattern;
 mod principal;
 
 use condition::Condition;
-pub use condition::{EXISTING_TAG, Facts};
+pub use condition::{ANONYMOUS, EXISTING_TAG, Facts};
+use pattern::{Language, Pattern};
 use principal::Principals;
 
 /// S3's own limit.
@@ -40,19 +43,19 @@ pub struct Policy {
 struct Statement {
     allow: bool,
     principals: Principals,
-    actions: Patterns,
-    resources: Patterns,
+    actions: Patterns<String>,
+    resources: Patterns<Pattern>,
     conditions: Vec<Condition>,
 }
 
 /// Actions or resources, or all but these.
 #[derive(Clone, Debug)]
-struct Patterns {
+struct Patterns<T> {
     but: bool,
-    all: Vec<String>,
+    all: Vec<T>,
 }
 
-impl Patterns {
+impl Patterns<String> {
     /// Exactly one of the two forms. `what`: for the refusal.
     fn parse(
         given: Option<OneOrMany<String>>,
@@ -72,8 +75,10 @@ impl Patterns {
         }
         Ok(Self { but, all })
     }
+}
 
-    fn cover(&self, fits: impl Fn(&String) -> bool) -> bool {
+impl<T> Patterns<T> {
+    fn cover(&self, fits: impl Fn(&T) -> bool) -> bool {
         self.all.iter().any(fits) != self.but
     }
 }
@@ -105,7 +110,7 @@ struct Document {
     version: Option<String>,
     #[serde(default, rename = "Id")]
     _id: Option<String>,
-    statement: OneOrMany<Raw>,
+    statement: Option<OneOrMany<Raw>>,
 }
 
 #[derive(Deserialize)]
@@ -144,14 +149,17 @@ impl Policy {
     pub fn parse(text: &str, bucket: &str) -> Result<Self, PolicyError> {
         let document: Document = serde_json::from_str(text)
             .map_err(|error| malformed(&format!("This policy contains invalid Json: {error}")))?;
-        if !matches!(document.version.as_deref(), None | Some("2012-10-17" | "2008-10-17")) {
-            return Err(malformed("The policy must contain a valid version string"));
-        }
-        let statements = document.statement.all();
+        let language = match document.version.as_deref() {
+            None | Some("2008-10-17") => Language::Plain,
+            Some("2012-10-17") => Language::Variables,
+            Some(_) => return Err(malformed("The policy must contain a valid version string")),
+        };
+        let statements =
+            document.statement.ok_or_else(|| malformed("Missing required field Statement"))?.all();
         if statements.is_empty() {
             return Err(malformed("Could not parse the policy: Statement is empty!"));
         }
-        let statements = statements.into_iter().map(|raw| statement(raw, bucket));
+        let statements = statements.into_iter().map(|raw| statement(raw, bucket, language));
         Ok(Self { statements: statements.collect::<Result<_, _>>()? })
     }
 
@@ -172,14 +180,12 @@ impl Policy {
         self.statements.iter().any(|statement| statement.allow && statement.is_public())
     }
 
-    /// Does it ask about anything but who does what?
-    pub fn has_conditions(&self) -> bool {
-        self.statements.iter().any(|statement| !statement.conditions.is_empty())
-    }
-
     /// Does it ask about the tags that the object has?
     pub fn wants_tags(&self) -> bool {
-        self.statements.iter().flat_map(|statement| &statement.conditions).any(Condition::wants_tags)
+        self.statements.iter().any(|statement| {
+            let mut named = statement.resources.all.iter().flat_map(Pattern::variables);
+            named.any(condition::is_tag) || statement.conditions.iter().any(Condition::wants_tags)
+        })
     }
 }
 
@@ -191,7 +197,7 @@ fn unknown(what: &str) -> PolicyError {
     PolicyError::NotImplemented(format!("{what} in a bucket policy is not implemented"))
 }
 
-fn statement(raw: Raw, bucket: &str) -> Result<Statement, PolicyError> {
+fn statement(raw: Raw, bucket: &str, language: Language) -> Result<Statement, PolicyError> {
     let allow = match raw.effect.as_str() {
         "Allow" => true,
         "Deny" => false,
@@ -199,30 +205,30 @@ fn statement(raw: Raw, bucket: &str) -> Result<Statement, PolicyError> {
     };
     let principals = Principals::parse(raw.principal.as_ref(), raw.not_principal.as_ref())?;
     let actions = Patterns::parse(raw.action, raw.not_action, "Action")?;
-    let mut resources = Patterns::parse(raw.resource, raw.not_resource, "Resource")?;
-    if resources.all.iter().any(|resource| resource.contains("${")) {
-        return Err(unknown("A variable"));
-    }
-    let own = resources.all.iter().map(|resource| {
+    let Patterns { but, all } = Patterns::parse(raw.resource, raw.not_resource, "Resource")?;
+    let own = all.iter().map(|resource| {
         let path = resource.strip_prefix("arn:aws:s3:::").unwrap_or_default();
         let fits = path == bucket || path.strip_prefix(bucket).is_some_and(|rest| rest.starts_with('/'));
-        fits.then(|| path.to_owned()).ok_or_else(|| malformed("Policy has invalid resource"))
+        if !fits {
+            return Err(malformed("Policy has invalid resource"));
+        }
+        Pattern::parse(path, language)
     });
-    resources.all = own.collect::<Result<_, _>>()?;
+    let resources = Patterns { but, all: own.collect::<Result<_, _>>()? };
     for action in &actions.all {
         applies(action, &resources, actions.but)?;
     }
-    let conditions = condition::parse(raw.condition.as_ref())?;
+    let conditions = condition::parse(raw.condition.as_ref(), language)?;
     Ok(Statement { allow, principals, actions, resources, conditions })
 }
 
 /// An action that nothing has, or that fits none of the resources, is a mistake that would go unnoticed.
-fn applies(action: &str, resources: &Patterns, but: bool) -> Result<(), PolicyError> {
+fn applies(action: &str, resources: &Patterns<Pattern>, but: bool) -> Result<(), PolicyError> {
     let levels = actions::levels(action);
     if levels.is_empty() {
         return Err(malformed("Policy has invalid action"));
     }
-    let level = |path: &String| if path.contains('/') { Level::Object } else { Level::Bucket };
+    let level = |path: &Pattern| if path.text.contains('/') { Level::Object } else { Level::Bucket };
     if !but && !resources.but && !resources.all.iter().any(|path| levels.contains(&level(path))) {
         return Err(malformed("Action does not apply to any resource(s) in statement"));
     }
@@ -238,40 +244,23 @@ impl Statement {
         };
         self.principals.covers(deed.user)
             && self.actions.cover(|action| actions::names(action, deed.action))
-            && self.resources.cover(|resource| like(resource.as_bytes(), path.as_bytes()))
+            && !self.lacks(deed.facts)
+            && self.resources.cover(|resource| {
+                resource.filled(deed.facts).is_some_and(|pieces| pattern::like(&pieces, &path))
+            })
             && self.conditions.iter().all(|condition| condition.holds(deed.facts))
+    }
+
+    /// Does a variable stand for nothing in this request? Then the statement is about something else.
+    fn lacks(&self, facts: &[(String, String)]) -> bool {
+        let named = self.resources.all.iter().chain(self.conditions.iter().flat_map(Condition::values));
+        named.into_iter().any(|pattern| pattern.filled(facts).is_none())
     }
 
     /// To anybody at all, from wherever?
     fn is_public(&self) -> bool {
         self.principals.is_anybody() && !self.conditions.iter().any(Condition::is_narrow)
     }
-}
-
-/// `*` stands for any text, `?` for one byte. Linear in both: the last star is the only one gone back to.
-pub(crate) fn like(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while let Some(byte) = text.get(t) {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(wanted) if *wanted == b'?' || wanted == byte => {
-                p += 1;
-                t += 1;
-            }
-            _ => match star {
-                Some((at, from)) => {
-                    star = Some((at, from + 1));
-                    p = at + 1;
-                    t = from + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.get(p..).is_none_or(|rest| rest.iter().all(|byte| *byte == b'*'))
 }
 
 #[cfg(test)]

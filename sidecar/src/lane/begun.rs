@@ -22,10 +22,14 @@ use crate::shell::Shell;
 
 /// Answers one data request.
 pub fn answer(shell: &Arc<Shell>, side: Side, request: Request<Incoming>, busy: Busy) -> Answer {
-    let (begun, operation, body) = Begun::of(shell, side, request, busy);
+    let (mut begun, operation, body) = Begun::of(shell, side, request, busy);
     let now = operation.as_ref().ok().and_then(|operation| begun.exchange().at_once(operation));
     match now {
-        Some(response) => Either::Left(ready(begun.end(response))),
+        // The request's headers have been read: the answer's take their place in memory.
+        Some(found) => {
+            let response = found.into_response(std::mem::take(&mut begun.head.headers));
+            Either::Left(ready(begun.end(response)))
+        }
         None => later(begun.answer(operation, body)),
     }
 }
@@ -64,16 +68,23 @@ impl Begun {
         Exchange { shell, side: self.side, head: &self.head, request_id, caller: self.caller }
     }
 
-    async fn answer(self, operation: Result<Operation, ApiError>, body: RequestBody) -> Response<Body> {
-        let outcome = match operation {
-            Ok(operation) => caught(self.exchange().handle(operation, body)).await,
-            Err(error) => Err(error),
-        };
-        let response = outcome.unwrap_or_else(|error| {
-            let bodyless = self.head.method == Method::HEAD;
-            error.into_response(notation(&self.head), &self.request_id, bodyless)
-        });
-        self.end(response)
+    #[expect(clippy::manual_async_fn, reason = "an async fn would hold all that it is given twice")]
+    fn answer(
+        self,
+        operation: Result<Operation, ApiError>,
+        body: RequestBody,
+    ) -> impl Future<Output = Response<Body>> {
+        async move {
+            let outcome = match operation {
+                Ok(ref operation) => caught(self.exchange().handle(operation, body)).await,
+                Err(error) => Err(error),
+            };
+            let response = outcome.unwrap_or_else(|error| {
+                let bodyless = self.head.method == Method::HEAD;
+                error.into_response(notation(&self.head), &self.request_id, bodyless)
+            });
+            self.end(response)
+        }
     }
 
     fn end(mut self, mut response: Response<Body>) -> Response<Body> {
@@ -86,17 +97,17 @@ impl Begun {
     }
 }
 
-/// A panic ends this request with 500, and nothing else.
-pub(crate) async fn caught(
+/// A panic ends this request with 500, and nothing else. No `async fn`: that would hold the work twice, as what it was
+/// given and as what it waits for.
+pub(crate) fn caught(
     work: impl Future<Output = Result<Response<Body>, ApiError>>,
-) -> Result<Response<Body>, ApiError> {
-    match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(outcome) => outcome,
-        Err(_) => {
+) -> impl Future<Output = Result<Response<Body>, ApiError>> {
+    AssertUnwindSafe(work).catch_unwind().map(|ended| {
+        ended.unwrap_or_else(|_| {
             PANICS.inc();
             Err(ApiError::internal("the server failed on this request: the log has the cause under its id"))
-        }
-    }
+        })
+    })
 }
 
 fn request_id(head: &request::Parts, side: Side) -> String {

@@ -1,29 +1,30 @@
-//! Many objects in one request: keys to delete as JSON lines, or a tar archive to store. Each item is a request of its
-//! own, with the rights of whoever asks, at whichever pod owns it; the answer is a line of JSON for each, in order.
+//! Many objects in one request: keys to delete as JSON lines, or all that a listing finds, or a tar archive to store.
+//! Each item is a request of its own, with the rights of whoever asks, at whichever pod owns it; the answer is a line of
+//! JSON for each, in order.
 
 use std::collections::VecDeque;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use blobstore_sidecar_core::key::BucketName;
+use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use blobstore_sidecar_runtime::tasks;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use futures::{SinkExt as _, Stream, StreamExt as _};
+use futures::{SinkExt as _, StreamExt as _};
 use http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+    IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
 };
-use http::{Method, Response, StatusCode};
-use serde::Serialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use http::{Method, Response, StatusCode, request};
 
 use self::items::{Item, Items, Put, Stop};
+use self::report::{End, Line, Report};
+use self::walk::{Source, Walk};
 use super::copy::{own_description, parts, path};
 use super::open::unknown;
-use super::{Exchange, HEADER_ETAG, HEADER_VERSION, Side, operation};
+use super::{Exchange, HEADER_ETAG, Side, operation};
 use crate::auth::{Denied, Right, Target};
 use crate::body::{Body, RequestBody, StreamError};
 use crate::error::ApiError;
@@ -32,73 +33,18 @@ use crate::route::Bulk;
 use crate::shell::Shell;
 
 mod items;
+mod report;
+mod walk;
 
-/// Requests of this kind at once in the pod: each may hold [`ITEMS_CONCURRENT_MAX`] small bodies and
-/// [`ANSWER_BYTES_MAX`], 1 MiB together.
+/// Requests of this kind at once in the pod: each may hold [`ITEMS_CONCURRENT_MAX`] small bodies, or a page of names, and
+/// an answer that waits, 1 to 2 MiB together.
 pub const BULKS_CONCURRENT_MAX: usize = 8;
 /// Items of one request under way: enough to hide the time that each takes to be acknowledged.
 const ITEMS_CONCURRENT_MAX: usize = 8;
 /// Ten pages of a listing. What is left of a larger job is another request, and may go through another pod.
 const ITEMS_MAX: u64 = 10_000;
-/// Answers that wait here for a client which reads them only when it has sent everything: beside what its socket and
-/// ours hold. Beyond it such a client and this pod would wait for each other.
-const ANSWER_BYTES_MAX: usize = 512 << 10;
-/// Of them, read at a time.
-const PIECE_BYTES: usize = 8 << 10;
 /// Content type of every object of an archive: it has no place for one.
 const HEADER_TYPE: HeaderName = HeaderName::from_static("x-blobstore-content-type");
-
-/// What became of one item.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Line {
-    /// Of an item without a name that could be read: which one it is, counted from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) item: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) key: Option<String>,
-    pub(super) status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    etag: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-}
-
-/// The last line: without it the answer is not whole.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    items: u64,
-    failed: u64,
-    /// Why nothing behind the last item was looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stopped: Option<Line>,
-}
-
-impl Line {
-    pub(super) fn refused(error: ApiError) -> Self {
-        Self {
-            status: error.status.as_u16(),
-            code: Some(error.code),
-            message: Some(error.message.into_owned()),
-            ..Self::default()
-        }
-    }
-
-    fn of(outcome: Result<Response<Body>, ApiError>) -> Self {
-        let response = match outcome {
-            Ok(response) => response,
-            Err(error) => return Self::refused(error),
-        };
-        let text = |name: HeaderName| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
-        let (etag, version_id) = (text(ETAG), text(HEADER_VERSION));
-        Self { status: response.status().as_u16(), etag, version_id, ..Self::default() }
-    }
-}
 
 /// Begins to answer: what is wrong with the request as a whole is refused before its body is read.
 pub(super) async fn answer(
@@ -123,25 +69,27 @@ pub(super) async fn answer(
         return Err(ApiError::slow_down("too many requests for many objects at once: retry in a moment"));
     };
     shell.store.get_bucket(bucket).await.map_err(|error| exchange.fail(error))?;
+    let dry_run = matches!(bulk, Bulk::Found { dry_run: true, .. });
     let work = Work {
         shell: Arc::clone(shell),
+        dry_run,
         bucket: bucket.clone(),
         request_id: exchange.request_id.to_owned(),
         caller: exchange.caller,
         headers: headers_of_items(given, &bulk),
     };
-    let (to, from) = tokio::io::duplex(ANSWER_BYTES_MAX);
-    let whole = Arc::new(AtomicBool::new(false));
-    let items = Items::new(bulk, body);
-    let done = Arc::clone(&whole);
+    let (report, lines) = report::answer();
+    let items = match bulk {
+        Bulk::Found { query, .. } => Source::Found(Walk::new(shell, exchange.request_id, bucket, *query)),
+        bulk => Source::Body(Items::new(bulk, body)),
+    };
     tasks::spawn("bulk", async move {
         let _permit = permit;
-        match work.run(items, to).await {
-            Ok(()) => done.store(true, Ordering::Release),
-            Err(error) => tracing::debug!(%error, request_id = work.request_id, "nobody reads the answer"),
+        if let Err(error) = work.run(items, report).await {
+            tracing::debug!(%error, request_id = work.request_id, "nobody reads the answer");
         }
     });
-    let mut response = Response::new(Body::open(lines(from, whole)));
+    let mut response = Response::new(Body::open(lines));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     Ok(response)
 }
@@ -149,32 +97,25 @@ pub(super) async fn answer(
 /// What every item's own request carries: who asks, and how objects are to be stored.
 fn headers_of_items(given: &HeaderMap, bulk: &Bulk) -> HeaderMap {
     let mut headers = match bulk {
-        Bulk::Delete => HeaderMap::new(),
+        Bulk::Delete | Bulk::Found { .. } => HeaderMap::new(),
         Bulk::Upload { .. } => own_description(given),
     };
     // They describe the archive.
     headers.remove(CONTENT_TYPE);
     headers.remove(CONTENT_ENCODING);
-    let kept = [(AUTHORIZATION, AUTHORIZATION), (IF_NONE_MATCH, IF_NONE_MATCH), (HEADER_ETAG, HEADER_ETAG)];
-    for (from, to) in kept.into_iter().chain([(HEADER_TYPE, CONTENT_TYPE)]) {
+    let kept: &[(HeaderName, HeaderName)] = match bulk {
+        // Of names that nobody gave: what is as it was, or as old.
+        Bulk::Found { .. } => &[(IF_MATCH, IF_MATCH), (IF_UNMODIFIED_SINCE, IF_UNMODIFIED_SINCE)],
+        Bulk::Delete | Bulk::Upload { .. } => {
+            &[(IF_NONE_MATCH, IF_NONE_MATCH), (HEADER_ETAG, HEADER_ETAG), (HEADER_TYPE, CONTENT_TYPE)]
+        }
+    };
+    for (from, to) in kept.iter().chain(&[(AUTHORIZATION, AUTHORIZATION)]) {
         if let Some(value) = given.get(from) {
             headers.insert(to, value.clone());
         }
     }
     headers
-}
-
-/// The answer as it is written; cut when whoever writes it is gone before the end.
-fn lines(from: DuplexStream, whole: Arc<AtomicBool>) -> impl Stream<Item = Result<Bytes, StreamError>> {
-    futures::stream::unfold((from, whole), async |(mut from, whole)| {
-        let mut piece = Vec::with_capacity(PIECE_BYTES);
-        match from.read_buf(&mut piece).await {
-            Ok(0) if whole.load(Ordering::Acquire) => None,
-            Ok(0) => Some((Err("the rest of the answer is missing".into()), (from, whole))),
-            Ok(_) => Some((Ok(Bytes::from(piece)), (from, whole))),
-            Err(error) => Some((Err(error.into()), (from, whole))),
-        }
-    })
 }
 
 /// What all items share.
@@ -184,13 +125,7 @@ struct Work {
     request_id: String,
     caller: Caller,
     headers: HeaderMap,
-}
-
-/// The answer's writing end.
-struct Report {
-    to: DuplexStream,
-    items: u64,
-    failed: u64,
+    dry_run: bool,
 }
 
 /// Items under way, in the order in which they came.
@@ -201,8 +136,7 @@ struct Flight<'a> {
 }
 
 impl Work {
-    async fn run(&self, mut items: Items, to: DuplexStream) -> io::Result<()> {
-        let mut report = Report { to, items: 0, failed: 0 };
+    async fn run(&self, mut items: Source, mut report: Report) -> io::Result<()> {
         let mut flight = Flight::default();
         let stopped = loop {
             let item = {
@@ -234,7 +168,7 @@ impl Work {
             flight.begin(self, item);
         };
         flight.end(&mut report).await?;
-        report.end(stopped).await
+        report.end(End { stopped, next_token: items.rest(), dry_run: self.dry_run }).await
     }
 
     /// One that fits into memory.
@@ -243,10 +177,13 @@ impl Work {
             Item::Refused(line) => line,
             Item::Delete(delete) => {
                 let mut headers = self.headers.clone();
-                headers.extend(delete.if_match.map(|tag| (http::header::IF_MATCH, tag)));
+                headers.extend(delete.if_match.map(|tag| (IF_MATCH, tag)));
                 let query = delete.version.map(|version| format!("?versionId={version}"));
                 let path = [path((&self.bucket, &delete.name)), query.unwrap_or_default()].concat();
-                let line = self.request(Method::DELETE, path, headers, RequestBody::none()).await;
+                let line = match self.dry_run {
+                    true => self.looked_at((&self.bucket, &delete.name), &path, headers).await,
+                    false => self.request(Method::DELETE, path, headers, RequestBody::none()).await,
+                };
                 Line { key: Some(delete.name.as_str().to_owned()), ..line }
             }
             Item::Put(Put { name, size, body }) => {
@@ -261,7 +198,7 @@ impl Work {
     }
 
     /// One that streams through. What a refusal leaves unread is skipped: the next item begins behind it.
-    async fn large(&self, put: &Put, items: &mut Items) -> Line {
+    async fn large(&self, put: &Put, items: &mut Source) -> Line {
         let (mut to, from) = futures::channel::mpsc::channel::<Result<Bytes, StreamError>>(1);
         let body = RequestBody::inner(from, Some(put.size), self.shell.body_idle());
         let path = path((&self.bucket, &put.name));
@@ -298,10 +235,7 @@ impl Work {
         Box::pin(async move {
             let answer = async {
                 let head = parts(method, &path, headers)?;
-                let (shell, request_id) = (&self.shell, self.request_id.as_str());
-                let exchange =
-                    Exchange { shell, side: Side::Client, head: &head, request_id, caller: self.caller };
-                let response = exchange.handle(operation(Side::Client, &head)?, body).await?;
+                let response = self.exchange(&head).handle(&operation(Side::Client, &head)?, body).await?;
                 match response.status().is_success() {
                     true => Ok(response),
                     false => Err(ApiError::of(response).await),
@@ -309,6 +243,33 @@ impl Work {
             };
             Line::of(Box::pin(super::caught(answer)).await)
         })
+    }
+
+    /// What a deletion would say, without one: the rights of who asks, then the object and the conditions on it.
+    fn looked_at<'a>(
+        &'a self,
+        (bucket, name): (&'a BucketName, &'a ObjectName),
+        path: &'a str,
+        headers: HeaderMap,
+    ) -> BoxFuture<'a, Line> {
+        Box::pin(async move {
+            let answer = async {
+                let head = parts(Method::DELETE, path, headers.clone())?;
+                let exchange = self.exchange(&head);
+                exchange.authorise(&operation(Side::Client, &head)?).await?;
+                if let Some(error) = self.shell.origins.refuses(bucket, name) {
+                    return Err(exchange.fail(error));
+                }
+                let head = parts(Method::HEAD, path, headers)?;
+                super::inside(&self.shell, &head, &self.request_id, RequestBody::none()).await
+            };
+            Line::of(Box::pin(super::caught(answer)).await)
+        })
+    }
+
+    fn exchange<'a>(&'a self, head: &'a request::Parts) -> Exchange<'a> {
+        let (shell, request_id) = (&self.shell, self.request_id.as_str());
+        Exchange { shell, side: Side::Client, head, request_id, caller: self.caller }
     }
 }
 
@@ -346,28 +307,6 @@ impl<'a> Flight<'a> {
             self.one(report).await?;
         }
         Ok(())
-    }
-}
-
-impl Report {
-    async fn tell(&mut self, line: Line) -> io::Result<()> {
-        self.items += 1;
-        let failed = line.status >= StatusCode::BAD_REQUEST.as_u16();
-        self.failed += u64::from(failed);
-        let item = line.key.is_none().then_some(self.items);
-        self.write(&Line { item, ..line }).await
-    }
-
-    async fn end(mut self, stopped: Option<Stop>) -> io::Result<()> {
-        let stopped = stopped.map(|stop| Line::refused(stop.0));
-        let summary = Summary { items: self.items, failed: self.failed, stopped };
-        self.write(&summary).await
-    }
-
-    async fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
-        self.to.write_all(&text).await
     }
 }
 

@@ -93,7 +93,13 @@ pub async fn copy(shell: &Arc<Shell>, request_id: &str, ask: CopyAsk) -> Result<
         let range = source.headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
         if !range.is_some_and(|range| range.starts_with(&wanted)) {
             let message = "the range reaches beyond the end of the source";
-            return Err(ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", message));
+            let refused = ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", message);
+            let size = range.and_then(|range| range.rsplit('/').next()).unwrap_or("*");
+            let size = HeaderValue::from_str(&format!("bytes */{size}"));
+            return Err(match size {
+                Ok(size) => refused.with(CONTENT_RANGE, size),
+                Err(_) => refused,
+            });
         }
     }
     let length = source.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use blobstore_sidecar_core::glob::Pattern;
 use blobstore_sidecar_core::key::BucketName;
 use blobstore_sidecar_core::list::{Cursor, ListPage, merge_pages};
 use blobstore_sidecar_store::{BucketInfo, ErrorKind, ListRequest, StoreError};
@@ -45,15 +46,24 @@ pub(super) async fn objects(
 
 async fn page(exchange: &Exchange<'_>, bucket: &BucketName, query: &ListQuery) -> Result<ListPage, ApiError> {
     let shell = exchange.shell;
+    // Nothing can match: only the bucket is looked for.
+    let Some(prefix) = query.reach() else {
+        return of_known(exchange, bucket, || std::future::ready(Ok(ListPage::default()))).await;
+    };
     let ask = wire::ListAsk {
         bucket: bucket.as_str().to_owned(),
-        prefix: query.prefix.clone(),
+        prefix: prefix.to_owned(),
+        pattern: query.pattern.as_ref().map(|pattern| pattern.as_str().to_owned()),
         delimiter: query.delimiter.clone(),
         after: query.start_after.clone(),
         token: query.continuation_token.clone(),
         max: query.keys_max,
     };
-    of_known(exchange, bucket, || pages(shell, &ask)).await
+    let mut page = of_known(exchange, bucket, || pages(shell, &ask)).await?;
+    if let Some(pattern) = &query.pattern {
+        page.items.retain(|item| pattern.matches(item.key()));
+    }
+    Ok(page)
 }
 
 /// A page for this pod's own S3 side.
@@ -176,10 +186,13 @@ pub(super) async fn everywhere<A: Serialize + Sync, T: wire::Part + DeserializeO
 
 /// The page of everything that this pod serves.
 pub async fn page_here(shell: &Shell, ask: &wire::ListAsk) -> Result<wire::Page, StoreError> {
+    let pattern = ask.pattern.as_deref().map(Pattern::parse).transpose();
+    let pattern = pattern.map_err(|error| StoreError::new(ErrorKind::InvalidName, error.to_string()))?;
     steady(shell, async |partitions| {
         let request = ListRequest {
             bucket: BucketName::parse(ask.bucket.clone())?,
             prefix: ask.prefix.clone(),
+            pattern,
             delimiter: ask.delimiter.clone(),
             after: ask.after.clone(),
             token: ask.token.clone(),

@@ -53,47 +53,69 @@ pub(super) async fn get(
     name: &ObjectName,
 ) -> Result<Response<Body>, Refused> {
     let given = &exchange.head.headers;
-    let found = read(exchange, asked(given, bucket, name)?).await?;
-    let told = versions::described(exchange.shell, bucket, &found.meta).await;
-    Ok(found_as_asked(found, told))
+    let outcome = read(exchange, asked(given, bucket, name)?).await?;
+    let version = versions::described(exchange.shell, bucket, &outcome.meta).await;
+    Ok(Found { outcome, version }.into())
 }
 
 /// What is asked for, if all of it is in memory. `keeps`: the bucket keeps versions.
-pub(super) fn get_at_once(
-    exchange: &Exchange<'_>,
-    (bucket, name): (&BucketName, &ObjectName),
-    keeps: bool,
-) -> Option<Response<Body>> {
-    let shell = exchange.shell;
-    if exchange.head.uri.query().is_some_and(|query| !query.is_empty()) || shell.origins.covers(bucket, name)
-    {
+pub(super) fn get_at_once(shell: &Shell, request: &GetRequest, keeps: bool) -> Option<Found> {
+    if shell.origins.covers(&request.bucket, &request.name) {
         return None;
     }
-    let found = shell.store.get_at_once(&asked(&exchange.head.headers, bucket, name).ok()?)?;
-    let told = versions::described_where(keeps, &found.meta);
-    Some(found_as_asked(found, told))
+    let outcome = shell.store.get_at_once(request)?;
+    let version = versions::described_where(keeps, &outcome.meta);
+    Some(Found { outcome, version })
 }
 
-fn asked(given: &HeaderMap, bucket: &BucketName, name: &ObjectName) -> Result<GetRequest, ApiError> {
+pub(super) fn asked(
+    given: &HeaderMap,
+    bucket: &BucketName,
+    name: &ObjectName,
+) -> Result<GetRequest, ApiError> {
     let (range, if_range) = headers::range(given);
     let conditions = headers::conditions(given)?;
     Ok(GetRequest { bucket: bucket.clone(), name: name.clone(), conditions, range, if_range })
 }
 
-fn found_as_asked(found: GetOutcome, version: Option<Version>) -> Response<Body> {
-    let length = found.range.end.saturating_sub(found.range.start);
-    let body = found.body.into_whole().map_or_else(|body| Body::stream(length, body), Body::whole);
-    let mut response = Response::new(body);
-    let out = response.headers_mut();
-    headers::describe(out, &found.meta);
-    versions::tell(out, version);
-    out.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    if found.partial {
-        let last = found.range.end.saturating_sub(1);
-        set(out, CONTENT_RANGE, &format!("bytes {}-{last}/{}", found.range.start, found.meta.size));
-        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+/// What describes an object, with what every answer has: a map that grows on the way is made twice.
+const HEADERS_USUAL: usize = 12;
+
+/// An object that was asked for.
+#[derive(Debug)]
+pub struct Found {
+    outcome: GetOutcome,
+    /// As it is told, where it is.
+    version: Option<Version>,
+}
+
+impl Found {
+    /// `out`: the map to use, whatever is in it.
+    pub(super) fn into_response(self, mut out: HeaderMap) -> Response<Body> {
+        let Self { outcome: GetOutcome { meta, range, partial, body }, version } = self;
+        let length = range.end.saturating_sub(range.start);
+        out.clear();
+        headers::describe(&mut out, &meta);
+        versions::tell(&mut out, version);
+        out.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        if partial {
+            let last = range.end.saturating_sub(1);
+            set(&mut out, CONTENT_RANGE, &format!("bytes {}-{last}/{}", range.start, meta.size));
+        }
+        let body = body.into_whole().map_or_else(|body| Body::stream(length, body), Body::whole);
+        let mut response = Response::new(body);
+        *response.headers_mut() = out;
+        if partial {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
+        response
     }
-    response
+}
+
+impl From<Found> for Response<Body> {
+    fn from(found: Found) -> Self {
+        found.into_response(HeaderMap::with_capacity(HEADERS_USUAL))
+    }
 }
 
 pub(super) async fn head(

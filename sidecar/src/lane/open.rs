@@ -9,6 +9,7 @@ use blobstore_sidecar_s3::policy::{Deed, EXISTING_TAG, Facts, Policy, Verdict};
 use blobstore_sidecar_store::{BucketInfo, ErrorKind, StoreError};
 use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{Method, StatusCode};
 
 use super::{Exchange, HEADER_TAGS, Side, VERSION_PARAMETER, failure};
@@ -16,7 +17,7 @@ use crate::auth::{Denied, Target};
 use crate::body::RequestBody;
 use crate::error::ApiError;
 use crate::metrics::{REJECTED, reason};
-use crate::route::{self, Operation};
+use crate::route::{self, Bulk, Operation};
 use crate::s3::{self, Scene};
 use crate::shell::Shell;
 
@@ -173,7 +174,8 @@ impl Exchange<'_> {
 
     fn asker(&self) -> Asker {
         let user = self.shell.users().name_in(&self.head.headers);
-        let scene = Scene { headers: &self.head.headers, uri: &self.head.uri, caller: self.caller };
+        let Parts { method, headers, uri, .. } = self.head;
+        let scene = Scene { method, headers, uri, caller: self.caller };
         Asker { facts: scene.facts(user.as_deref()), user }
     }
 
@@ -201,6 +203,10 @@ impl Exchange<'_> {
 /// What an operation of the plain lane is to a policy: action, bucket, key, and may a policy open it at all.
 fn deeds(operation: &Operation, tagged: bool) -> Vec<(&'static str, &str, &str, bool)> {
     match operation {
+        // Users of ours only: nobody is to be able to empty a bucket because its policy is open.
+        Operation::Bulk { bucket, bulk: Bulk::Found { .. } } => {
+            vec![("s3:ListBucket", bucket.as_str(), "", false)]
+        }
         // Each item of many is looked at by itself.
         Operation::ListBuckets | Operation::Bulk { .. } => Vec::new(),
         Operation::CreateBucket { bucket } => vec![("s3:CreateBucket", bucket.as_str(), "", false)],

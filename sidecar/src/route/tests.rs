@@ -1,5 +1,7 @@
 //! Requests' lines, and the operations that they name.
 
+use blobstore_sidecar_core::list::PAGE_ITEMS_MAX;
+
 use super::*;
 
 fn check(method: Method, uri: &str, want: Result<&str, (u16, &str)>) {
@@ -57,6 +59,63 @@ fn listings_are_clamped() {
     };
     assert_eq!((query.prefix.as_str(), query.keys_max), ("a/b", PAGE_ITEMS_MAX));
     assert_eq!(query.delimiter.as_deref(), Some("/"));
+}
+
+#[test]
+fn patterns_narrow_listings() {
+    let query = |text: &str| {
+        let uri: Uri = format!("/abc?{text}").parse().expect("a URI");
+        match operation(&Method::GET, &uri, &HeaderMap::new()) {
+            Ok(Operation::List { query, .. }) => Ok(query.reach().map(str::to_owned)),
+            other => Err(other.expect_err("a listing or a refusal").status.as_u16()),
+        }
+    };
+    assert_eq!(query("prefix=a%2F"), Ok(Some("a/".to_owned())));
+    assert_eq!(query("pattern=a%2F*.txt"), Ok(Some("a/".to_owned())));
+    assert_eq!(query("pattern=a%2F*.txt&prefix=a%2Fb"), Ok(Some("a/b".to_owned())));
+    assert_eq!(query("pattern=a%2F*&prefix=b"), Ok(None));
+    for wrong in ["pattern=", "pattern=%5Ba", "pattern=a*&delimiter=/", "pattern=%5B%C3%A4%5D"] {
+        assert_eq!(query(wrong), Err(400), "{wrong}");
+    }
+}
+
+/// What a script sends whose variable is empty, or who types it wrong, deletes nothing.
+#[test]
+fn a_deletion_of_many_says_what_it_means() {
+    for good in [
+        "prefix=a",
+        "pattern=a*",
+        "pattern=*.txt",
+        "prefix=a&pattern=*",
+        "prefix=a&dry-run",
+        "prefix=a&dry-run=false",
+    ] {
+        let uri: Uri = format!("/abc?{good}").parse().expect("a URI");
+        let read = operation(&Method::DELETE, &uri, &HeaderMap::new()).expect(good);
+        let Operation::Bulk { bulk: Bulk::Found { dry_run, .. }, .. } = read else { panic!("{read:?}") };
+        assert_eq!(dry_run, good.ends_with("dry-run"), "{good}");
+    }
+    for wrong in [
+        "prefix=",
+        "prefix",
+        "pattern=",
+        "pattern=*",
+        "pattern=%3F*",
+        "pattern=[a-z]*",
+        "prefix=&pattern=a*",
+        "prefix=a&pattern=",
+        "prefix=a&prefix=b",
+        "prefx=a",
+        "prefix=a&max-keys=1",
+        "prefix=a&delimiter=/",
+        "prefix=a&start-after=b",
+        "prefix=a&continuation-token=",
+        "prefix=a&dry-run=maybe",
+        "dry-run",
+        "continuation-token=n61",
+    ] {
+        check(Method::DELETE, &format!("/abc?{wrong}"), Err((400, "InvalidArgument")));
+    }
 }
 
 #[test]

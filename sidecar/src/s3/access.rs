@@ -5,6 +5,7 @@ use std::sync::Arc;
 use blobstore_sidecar_core::key::BucketName;
 use blobstore_sidecar_s3::actions;
 use blobstore_sidecar_s3::policy::Verdict;
+use http::HeaderMap;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::path::S3Path;
@@ -117,12 +118,13 @@ impl S3Access for Rights {
         }
         let parameters = route::parameters(cx.uri().query().unwrap_or_default()).unwrap_or_default();
         plausible(&parameters)?;
-        complete(cx.s3_op().name(), &parameters)?;
+        complete(cx.s3_op().name(), cx.s3_path(), &parameters)?;
+        copies(cx.s3_op().name(), cx.headers())?;
         headers::check(cx.s3_op().name(), cx.headers())?;
         let proven = context.as_ref().and_then(|context| context.0.who.get());
         let who = cx.credentials().map(|known| &known.access_key).or(proven).map(String::as_str);
         let caller = context.as_ref().map(|context| context.0.caller).unwrap_or_default();
-        let scene = Scene { headers: cx.headers(), uri: cx.uri(), caller };
+        let scene = Scene { method: cx.method(), headers: cx.headers(), uri: cx.uri(), caller };
         if who.is_none() || needs == Needs::Each || ASKING.contains(&cx.s3_op().name()) {
             let user = who.and_then(|who| self.0.users().name_of(who).map(str::to_owned));
             let _ = context.as_ref().map(|context| context.0.facts.set(scene.facts(user.as_deref())));
@@ -197,20 +199,70 @@ fn allow(shell: &Shell, who: Option<&str>, right: Right, target: Target<'_>) -> 
 fn plausible(parameters: &[route::Parameter]) -> S3Result<()> {
     const NUMBERS: &[&str] = &["max-keys", "max-uploads", "max-parts", "part-number-marker", "max-buckets"];
     for (name, value) in parameters.iter().filter(|(name, _)| NUMBERS.contains(&name.as_str())) {
-        if !value.is_empty()
-            && value.parse::<u32>().ok().and_then(|number| i32::try_from(number).ok()).is_none()
-        {
-            return Err(s3_error!(InvalidArgument, "Provided {name} not an integer or within integer range"));
+        match value.parse::<i32>() {
+            Ok(number) if number >= 0 => {}
+            Ok(_) if name == "max-buckets" => {}
+            Ok(_) => {
+                return Err(s3_error!(
+                    InvalidArgument,
+                    "Argument {name} must be an integer between 0 and 2147483647"
+                ));
+            }
+            Err(_) if value.is_empty() => {}
+            Err(_) => {
+                return Err(s3_error!(
+                    InvalidArgument,
+                    "Provided {name} not an integer or within integer range"
+                ));
+            }
         }
     }
     Ok(())
 }
 
-/// A part has a number and an upload. With only one of them it would be an object.
-fn complete(operation: &str, parameters: &[route::Parameter]) -> S3Result<()> {
-    let half = |(name, _): &route::Parameter| matches!(name.as_str(), "partNumber" | "uploadId");
-    if matches!(operation, "PutObject" | "CopyObject") && parameters.iter().any(half) {
-        return Err(s3_error!(InvalidArgument, "A part needs both partNumber and uploadId"));
+/// Do the parameters ask for one thing that there is? A part has a number and an upload: with only one of them it would
+/// be an object.
+fn complete(operation: &str, path: &S3Path, parameters: &[route::Parameter]) -> S3Result<()> {
+    let has = |wanted: &str| parameters.iter().any(|(name, _)| name == wanted);
+    let subresources = parameters.iter().map(|(name, _)| name.as_str());
+    let subresources: Vec<&str> = subresources.filter(|name| route::SUBRESOURCES.contains(name)).collect();
+    if subresources.len() > 1 {
+        let names = subresources.join(", ");
+        return Err(s3_error!(InvalidArgument, "Conflicting query string parameters: {names}"));
+    }
+    if matches!(path, S3Path::Object { .. }) && operation == "GetObject" {
+        if has("uploads") {
+            return Err(s3_error!(
+                InvalidRequest,
+                "Key is not expected for the GET method ?uploads subresource"
+            ));
+        }
+        if has("versions") {
+            return Err(s3_error!(
+                InvalidRequest,
+                "There is no such thing as the ?versions sub-resource for a key"
+            ));
+        }
+    }
+    if !matches!(operation, "PutObject" | "CopyObject") {
+        return Ok(());
+    }
+    match (has("partNumber"), has("uploadId")) {
+        (true, _) => {
+            Err(s3_error!(InvalidArgument, "This operation does not accept partNumber without uploadId"))
+        }
+        (false, true) => Err(s3_error!(InvalidArgument, "A part needs both partNumber and uploadId")),
+        (false, false) => Ok(()),
+    }
+}
+
+/// Only copies have a source.
+fn copies(operation: &str, headers: &HeaderMap) -> S3Result<()> {
+    if headers.contains_key("x-amz-copy-source") && !ASKING.contains(&operation) {
+        return Err(s3_error!(
+            InvalidArgument,
+            "You can only specify a copy source header for copy requests."
+        ));
     }
     Ok(())
 }

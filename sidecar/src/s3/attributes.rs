@@ -13,7 +13,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::call::{Call, object_name};
 use super::copy::modified;
 use super::multipart::put_sum;
-use super::object::kept_sum;
+use super::sums::kept_sum;
 use crate::lane::HEADER_CLASS;
 use crate::wire::ask::ObjectPart;
 
@@ -32,7 +32,13 @@ pub(super) async fn get(
     // s3s leaves a list in one header as it is.
     let names = input.object_attributes.iter().flat_map(|names| names.as_str().split(','));
     let asked: Vec<&str> = names.map(str::trim).collect();
-    if asked.is_empty() || asked.iter().any(|name| !KNOWN.contains(name)) {
+    if asked.iter().all(|name| name.is_empty()) {
+        return Err(s3_error!(
+            InvalidRequest,
+            "The x-amz-object-attributes header specifying the attributes to be retrieved is either missing or empty"
+        ));
+    }
+    if asked.iter().any(|name| !KNOWN.contains(name)) {
         return Err(s3_error!(InvalidArgument, "Invalid attribute name specified."));
     }
     let found = call
@@ -66,7 +72,7 @@ pub(super) async fn get(
     Ok(S3Response::new(output))
 }
 
-/// `None`: the object was not uploaded in parts.
+/// `None`: the object was not uploaded in parts. Parts without checksums are counted only.
 async fn parts(
     call: &Call<'_>,
     input: &GetObjectAttributesInput,
@@ -78,6 +84,13 @@ async fn parts(
     if found.count == 0 {
         return Ok(None);
     }
+    let total_parts_count = Some(i32::from(found.count));
+    if found.parts.iter().all(|part| part.checksum.is_none()) && !found.parts.is_empty() {
+        return Ok(Some(GetObjectAttributesParts {
+            total_parts_count,
+            ..GetObjectAttributesParts::default()
+        }));
+    }
     let last = found.parts.last().map_or(after, |part| part.number);
     Ok(Some(GetObjectAttributesParts {
         is_truncated: Some(found.truncated),
@@ -85,7 +98,7 @@ async fn parts(
         next_part_number_marker: i32::from(last).to_string().parse().ok(),
         part_number_marker: i32::from(after).to_string().parse().ok(),
         parts: Some(found.parts.iter().map(part).collect()),
-        total_parts_count: Some(i32::from(found.count)),
+        total_parts_count,
     }))
 }
 

@@ -10,7 +10,7 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::call::Call;
-use super::headers;
+use super::{documents, headers};
 
 /// The region that clients assume when they are told none.
 pub(super) const REGION: &str = "us-east-1";
@@ -37,9 +37,14 @@ pub(super) async fn create(
         }
     }
     headers::lists(&request.headers, S3ErrorCode::InvalidBucketAclWithObjectOwnership)?;
+    let tags = input.create_bucket_configuration.and_then(|given| given.tags).unwrap_or_default();
+    documents::check_tags(&tags)?;
     let mut given = HeaderMap::new();
     given.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
     call.ask(Method::PUT, &format!("/{}", input.bucket), given, None).await?;
+    if !tags.is_empty() {
+        call.write(&input.bucket, documents::TAGS, &tags).await?;
+    }
     let location = Some(format!("/{}", input.bucket));
     Ok(S3Response::new(CreateBucketOutput { location, ..Default::default() }))
 }

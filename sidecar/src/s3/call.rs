@@ -124,6 +124,14 @@ impl<'a> Call<'a> {
         error
     }
 
+    /// An upload that is not there may be so because its bucket is not.
+    pub(super) async fn homeless(&self, bucket: &str, error: S3Error) -> S3Error {
+        if *error.code() != S3ErrorCode::NoSuchUpload {
+            return error;
+        }
+        self.bucket_exists(bucket).await.err().unwrap_or(error)
+    }
+
     /// One request of the plain lane, served here or by its owner. Refusals come back as errors.
     pub(super) async fn lane(
         &self,

@@ -1,9 +1,11 @@
 //! Browsers of other origins: preflight requests, and the headers that let a page read an answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use blobstore_sidecar_core::key::BucketName;
-use blobstore_sidecar_s3::cors::{Ask, Told, allowed};
+use blobstore_sidecar_s3::cors::{Ask, Told, allowed, nonsense};
+use blobstore_sidecar_store::ErrorKind;
 use http::header::{HeaderName, HeaderValue, ORIGIN};
 use http::{HeaderMap, Method, Response, StatusCode, request};
 use percent_encoding::percent_decode_str;
@@ -58,6 +60,21 @@ impl Crossing {
         allowed(&rules, ask)
     }
 
+    /// Why nothing is told.
+    async fn why_not(&self, shell: &Arc<Shell>) -> &'static str {
+        match shell.store.bucket_last_known(&self.bucket).await {
+            Err(error) if error.kind == ErrorKind::NoSuchBucket => "CORSResponse: Bucket not found",
+            Ok(info) if info.document(documents::CORS).is_none() => {
+                "CORSResponse: CORS is not enabled for this bucket."
+            }
+            _ => {
+                "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, \
+                 request method / Access-Control-Request-Method or Access-Control-Request-Headers are not \
+                 whitelisted by the resource's CORS spec."
+            }
+        }
+    }
+
     /// Adds what lets the page read the answer, if the bucket allows it.
     pub async fn decorate(&self, shell: &Arc<Shell>, headers: &mut HeaderMap) {
         let Some(told) = self.told(shell).await else { return };
@@ -71,19 +88,22 @@ impl Crossing {
 
 /// A preflight: may the page send what it wants to send?
 pub async fn preflight(shell: &Arc<Shell>, head: &request::Parts) -> Response<Body> {
-    let refused = |status, code, message: &'static str| {
+    let refused = |status, code, message: Cow<'static, str>| {
         ApiError::new(status, code, message).into_response(Notation::Xml, "", false)
     };
+    let insufficient = "Insufficient information. Origin request header needed.";
+    if !head.headers.contains_key(ORIGIN) {
+        return refused(StatusCode::BAD_REQUEST, "BadRequest", insufficient.into());
+    }
+    if let Some(problem) = nonsense(text(&head.headers, &METHOD), text(&head.headers, &HEADERS)) {
+        return refused(StatusCode::BAD_REQUEST, "BadRequest", problem.into());
+    }
     let Some(crossing) = Crossing::of(shell, head) else {
-        let message = "Insufficient information. Origin request header needed.";
-        return refused(StatusCode::BAD_REQUEST, "BadRequest", message);
+        return refused(StatusCode::BAD_REQUEST, "BadRequest", insufficient.into());
     };
     // The headers themselves are added to every answer, to this one like to others.
     if crossing.told(shell).await.is_some() {
         return Response::new(Body::empty());
     }
-    let message = "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, \
-                   request method / Access-Control-Request-Method or Access-Control-Request-Headers are not \
-                   whitelisted by the resource's CORS spec.";
-    refused(StatusCode::FORBIDDEN, "AccessForbidden", message)
+    refused(StatusCode::FORBIDDEN, "AccessForbidden", crossing.why_not(shell).await.into())
 }

@@ -17,7 +17,7 @@ use crate::lane;
 use crate::wire::ask::Ask;
 
 pub(crate) const CORS: &str = "cors";
-const TAGS: &str = "tagging";
+pub(super) const TAGS: &str = "tagging";
 /// S3's own limits.
 const CORS_RULES_MAX: usize = 100;
 const TAGS_MAX: usize = 50;
@@ -105,24 +105,31 @@ pub(super) async fn get_cors(
     Ok(S3Response::new(GetBucketCorsOutput { cors_rules: Some(rules) }))
 }
 
-pub(super) async fn put_tags(
-    call: Call<'_>,
-    request: S3Request<PutBucketTaggingInput>,
-) -> Answer<PutBucketTaggingOutput> {
-    let PutBucketTaggingInput { bucket, tagging: given, .. } = request.input;
-    if given.tag_set.len() > TAGS_MAX {
+/// Tags that a bucket may have.
+pub(super) fn check_tags(tags: &[Tag]) -> S3Result<()> {
+    if tags.len() > TAGS_MAX {
         return Err(error::custom(
             "BadRequest",
             StatusCode::BAD_REQUEST,
             "Bucket tag count cannot be greater than 50",
         ));
     }
-    tagging::check_each(&tagging::pairs(&given.tag_set)?)?;
+    tagging::check_each(&tagging::pairs(tags)?)
+}
+
+pub(super) async fn put_tags(
+    call: Call<'_>,
+    request: S3Request<PutBucketTaggingInput>,
+) -> Answer<PutBucketTaggingOutput> {
+    let PutBucketTaggingInput { bucket, tagging: given, .. } = request.input;
+    check_tags(&given.tag_set)?;
     if given.tag_set.is_empty() {
         return delete(call, &bucket, TAGS).await;
     }
     call.write(&bucket, TAGS, &given.tag_set).await?;
-    Ok(S3Response::with_status(PutBucketTaggingOutput::default(), StatusCode::NO_CONTENT))
+    let mut response = S3Response::new(PutBucketTaggingOutput::default());
+    response.extensions.insert(StatusCode::NO_CONTENT);
+    Ok(response)
 }
 
 pub(super) async fn get_tags(

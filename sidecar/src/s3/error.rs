@@ -1,9 +1,10 @@
 //! From the plain lane's refusals to S3's: the code that AWS gives, and its sentence where it has a fixed one.
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use s3s::{S3Error, S3ErrorCode};
 
+use crate::body::Body;
 use crate::error::ApiError;
 
 pub(super) fn from_api(error: ApiError) -> S3Error {
@@ -17,6 +18,8 @@ pub(super) fn from_api(error: ApiError) -> S3Error {
     };
     let mut answer = match fixed(&code) {
         true => S3Error::new(code),
+        // Of an MD5 there is one sentence; other checksums are named.
+        false if code == S3ErrorCode::BadDigest && message.contains("Content-MD5") => S3Error::new(code),
         false => S3Error::with_message(code, message),
     };
     if answer.status_code().is_none() {
@@ -35,6 +38,14 @@ pub(super) fn from_api(error: ApiError) -> S3Error {
         answer.set_headers(map);
     }
     answer
+}
+
+/// As it leaves, where s3s does not write it.
+pub(super) fn told(error: S3Error) -> Result<Response<Body>, ApiError> {
+    error.to_http_response().map(|answer| answer.map(Body::s3)).map_err(|error| {
+        tracing::error!(%error, "a refusal cannot be told");
+        ApiError::internal("the refusal of this request cannot be told: the log has the cause")
+    })
 }
 
 /// A code that s3s does not know.
@@ -58,7 +69,6 @@ fn fixed(code: &S3ErrorCode) -> bool {
             | S3ErrorCode::PreconditionFailed
             | S3ErrorCode::BucketNotEmpty
             | S3ErrorCode::BucketAlreadyOwnedByYou
-            | S3ErrorCode::BadDigest
             | S3ErrorCode::InvalidRange
             | S3ErrorCode::InvalidBucketName
             | S3ErrorCode::KeyTooLongError

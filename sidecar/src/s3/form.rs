@@ -10,10 +10,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use blobstore_sidecar_s3::form::{Claim, File, FormError, Head, PolicyProblem, Reader, SizeRange};
+use blobstore_sidecar_s3::policy::Facts;
 use blobstore_sidecar_s3::{S3ErrorCode, form as forms};
 use bytes::Bytes;
 use futures::StreamExt as _;
-use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION};
+use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, REFERER, USER_AGENT};
 use http::{HeaderMap, Method, Response, StatusCode, request};
 use http_body::Frame;
 use percent_encoding::percent_decode_str;
@@ -97,8 +98,8 @@ pub(super) async fn answer(
     let sizes = meets(&form)?;
     let user = who.as_deref().and_then(|who| shell.users().name_of(who).map(str::to_owned));
     let given = described(&form)?;
-    let scene = Scene { headers: &given, uri: &head.uri, caller: context.0.caller };
-    let call = Call::new(shell, context, who, scene.facts(user.as_deref()));
+    let facts = facts(head, &given, &form, context, user.as_deref());
+    let call = Call::new(shell, context, who, facts);
     let deed =
         Operation { name: "PutObject", right: Right::Write, bucket: &bucket, key: &key, version: false };
     call.allow(&deed).await?;
@@ -108,14 +109,12 @@ pub(super) async fn answer(
     headers::refuse_unsupported(&given)?;
     let small = body.length().is_some_and(|length| length <= super::object::MD5_BYTES_MAX);
     let file = FileBody::new(body, &boundary, &form.rest, sizes);
-    let upload = Upload { bucket: &bucket, key: &key, headers: given, length: None, md5: small };
+    let upload = Upload { bucket: &bucket, key: &key, headers: &given, length: None, md5: small };
     let file = StreamingBlob::from(s3s::Body::http_body_unsync(file));
     let stored = upload.store(&call, Some(file), None).await?;
-    let etag =
-        stored.headers.get(ETAG).cloned().or_else(|| stored.output.e_tag.as_ref()?.to_http_header().ok());
     let location = call.location(&head.headers, &bucket, &key);
-    let mut response = told(&form, (&bucket, &key), &location, etag.as_ref());
-    response.headers_mut().extend(stored.headers);
+    let mut response = told(&form, (&bucket, &key), &location, stored.get(ETAG));
+    response.headers_mut().extend(stored);
     Ok(response)
 }
 
@@ -158,10 +157,7 @@ async fn read(body: &mut RequestBody, boundary: &str) -> S3Result<Head> {
 
 /// The access key that signed the policy. `None`: nobody did.
 fn signed_by(shell: &Shell, form: &Head) -> S3Result<Option<String>> {
-    let claim = forms::claim(form).map_err(|(code, message)| match code {
-        "InvalidArgument" => s3_error!(InvalidArgument, "{message}"),
-        _ => s3_error!(AuthorizationQueryParametersError, "{message}"),
-    })?;
+    let claim = forms::claim(form).map_err(|(_, message)| s3_error!(InvalidArgument, "{message}"))?;
     let Some(claim) = claim else { return Ok(None) };
     let users = shell.users();
     let secret = users.secret_of(&claim.access_key).ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
@@ -182,6 +178,28 @@ fn meets(form: &Head) -> S3Result<Option<SizeRange>> {
         PolicyProblem::Malformed(_) => s3_error!(InvalidPolicyDocument, "{problem}"),
         PolicyProblem::Denied(_) => s3_error!(AccessDenied, "{problem}"),
     })
+}
+
+/// What a bucket's policy may ask about: the fields stand for headers, the rest the browser says itself.
+fn facts(
+    head: &request::Parts,
+    given: &HeaderMap,
+    form: &Head,
+    context: &Context,
+    user: Option<&str>,
+) -> Facts {
+    let mut headers = given.clone();
+    for name in [REFERER, USER_AGENT] {
+        headers.extend(head.headers.get(&name).map(|value| (name, value.clone())));
+    }
+    let scene = Scene { method: &head.method, headers: &headers, uri: &head.uri, caller: context.0.caller };
+    let mut facts = scene.facts(user);
+    if user.is_some() {
+        let version = form.field("x-amz-algorithm").unwrap_or("AWS");
+        facts.push(("s3:authtype".to_owned(), "POST".to_owned()));
+        facts.push(("s3:signatureversion".to_owned(), version.to_owned()));
+    }
+    facts
 }
 
 /// The fields that are headers otherwise.

@@ -14,7 +14,7 @@ use super::listing::OWNER_ID;
 pub(super) const ACCOUNT: &str = "000000000000";
 const OWNERS: &[&str] = &["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"];
 
-/// Every class of AWS: kept and told, without other consequences.
+/// Every class that a bucket of AWS in a region has: kept and told, without other consequences.
 const CLASSES: &[&str] = &[
     "STANDARD",
     "REDUCED_REDUNDANCY",
@@ -24,9 +24,6 @@ const CLASSES: &[&str] = &[
     "GLACIER",
     "GLACIER_IR",
     "DEEP_ARCHIVE",
-    "OUTPOSTS",
-    "SNOW",
-    "EXPRESS_ONEZONE",
 ];
 
 /// Headers that ask for what this store does not do: an answer that ignored them would be a lie.
@@ -74,18 +71,41 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 pub(super) fn check(operation: &str, headers: &HeaderMap) -> S3Result<()> {
     OWNERS.iter().filter_map(|name| text(headers, name)).try_for_each(owner)?;
     match operation {
-        "PutObject" => measured(headers).and_then(|()| announced(headers)),
+        "PutObject" => {
+            conditional(headers)?;
+            measured(headers)?;
+            announced(headers)
+        }
+        "CopyObject" => conditional(headers),
         "UploadPart" => {
             measured(headers)?;
             announced(headers)?;
             encrypted(headers)
         }
-        "UploadPartCopy" | "CompleteMultipartUpload" => encrypted(headers),
+        "UploadPartCopy" => encrypted(headers),
+        "CompleteMultipartUpload" => {
+            conditional(headers)?;
+            encrypted(headers)
+        }
         "GetObject" | "HeadObject" => decrypted(headers),
         "GetObjectAttributes" => decrypted(headers).and_then(|()| numbers(headers)),
         _ if DOCUMENTS.contains(&operation) => document(operation, headers),
         _ => Ok(()),
     }
+}
+
+/// A write may ask that nothing is there, or that it replaces what it knows; not both, and nothing else.
+fn conditional(headers: &HeaderMap) -> S3Result<()> {
+    let given = |name: &str| text(headers, name).filter(|value| !value.is_empty());
+    let (fits, fits_not) = (given("if-match"), given("if-none-match"));
+    let refused = fits_not.is_some_and(|tag| tag != "*") || (fits.is_some() && fits_not.is_some());
+    if refused {
+        return Err(s3_error!(
+            NotImplemented,
+            "A header you provided implies functionality that is not implemented"
+        ));
+    }
+    Ok(())
 }
 
 /// HTTP takes a request without a length for one without a body; S3 wants to be told: the length of what is sent, or of
@@ -261,6 +281,12 @@ mod tests {
         check("GetObject", "x-amz-expected-bucket-owner", "me", Some("InvalidBucketOwnerAWSAccountID"));
         check("PutObject", "x-amz-storage-class", "GLACIER_IR", None);
         check("PutObject", "x-amz-storage-class", "gold", Some("InvalidStorageClass"));
+        check("PutObject", "x-amz-storage-class", "OUTPOSTS", Some("InvalidStorageClass"));
+        check("PutObject", "if-none-match", "*", None);
+        check("PutObject", "if-none-match", "\"a\"", Some("NotImplemented"));
+        check("CompleteMultipartUpload", "if-none-match", "a", Some("NotImplemented"));
+        check("CopyObject", "if-none-match", "a", Some("NotImplemented"));
+        check("GetObject", "if-none-match", "a", None);
         check("PutObject", "x-amz-acl", "bucket-owner-full-control", None);
         check("PutObject", "x-amz-acl", "public-read", Some("AccessControlListNotSupported"));
         check("PutObject", "x-amz-acl", "everybody", Some("InvalidArgument"));

@@ -1,5 +1,6 @@
 //! Lifecycle rules over S3: what they may say, and how the store keeps them.
 
+use blobstore_sidecar_core::key::NAME_BYTES_MAX;
 use blobstore_sidecar_core::lifecycle::{
     FilterForm, LIFECYCLE_DOCUMENT, Lifecycle, LifecycleRule as Rule, RULES_MAX,
 };
@@ -47,11 +48,15 @@ pub(super) async fn put(
     Ok(S3Response::new(PutBucketLifecycleConfigurationOutput::default()))
 }
 
-fn days(days: i32) -> S3Result<u64> {
+const ABORTING: (&str, &str) = ("DaysAfterInitiation", "AbortIncompleteMultipartUpload");
+const NONCURRENT: (&str, &str) = ("NoncurrentDays", "NoncurrentVersionExpiration");
+
+/// Seconds of a number of days. `what`: its element and its action, for the refusal.
+fn days(days: i32, (element, action): (&str, &str)) -> S3Result<u64> {
     let positive = u64::try_from(days).ok().filter(|days| *days > 0);
-    positive
-        .map(|days| days * DAY_SECONDS)
-        .ok_or_else(|| s3_error!(InvalidArgument, "'Days' for Expiration action must be a positive integer"))
+    positive.map(|days| days * DAY_SECONDS).ok_or_else(|| {
+        s3_error!(InvalidArgument, "'{element}' for {action} action must be a positive integer")
+    })
 }
 
 /// Milliseconds of a date, which must be midnight.
@@ -127,6 +132,9 @@ impl About {
     fn put(self, rule: &mut Rule) -> S3Result<()> {
         rule.form = self.form;
         rule.prefix = self.prefix.unwrap_or_default();
+        if rule.prefix.len() > NAME_BYTES_MAX {
+            return Err(s3_error!(InvalidRequest, "The maximum size of a prefix is {NAME_BYTES_MAX}."));
+        }
         rule.tags = tagging::pairs(&self.tags)?;
         for (index, (key, _)) in rule.tags.iter().enumerate() {
             if rule.tags.iter().take(index).any(|(known, _)| known == key) {
@@ -237,10 +245,13 @@ fn kept((index, rule): (usize, LifecycleRule)) -> S3Result<Rule> {
     let mut kept = Rule {
         id,
         enabled,
-        expire_after_seconds: expiration.days.map(days).transpose()?,
+        expire_after_seconds: expiration.days.map(|count| days(count, ("Days", "Expiration"))).transpose()?,
         expire_at_ms: expiration.date.as_ref().map(date).transpose()?,
-        abort_after_seconds: abort.map(days).transpose()?,
-        noncurrent_after_seconds: noncurrent.noncurrent_days.map(days).transpose()?,
+        abort_after_seconds: abort.map(|count| days(count, ABORTING)).transpose()?,
+        noncurrent_after_seconds: noncurrent
+            .noncurrent_days
+            .map(|count| days(count, NONCURRENT))
+            .transpose()?,
         noncurrent_keep: newer.and_then(|newer| u32::try_from(newer).ok()),
         expire_markers: expiration.expired_object_delete_marker.unwrap_or_default(),
         ..Rule::default()

@@ -148,7 +148,7 @@ pub(super) async fn v2(
         start_after: input.start_after.clone().filter(|text| !text.is_empty()),
         continuation_token: token,
         keys_max: keys_max(input.max_keys),
-        encode_url: false,
+        ..ListQuery::default()
     };
     let page = page(&call, &input.bucket, &query).await?;
     let next = page.next.clone();

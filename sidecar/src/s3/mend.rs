@@ -3,13 +3,18 @@
 
 use blobstore_sidecar_core::precondition::parse_http_date;
 use blobstore_sidecar_core::range::ByteRange;
-use http::header::{AUTHORIZATION, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, RANGE};
+use http::header::{
+    AUTHORIZATION, EXPIRES, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_UNMODIFIED_SINCE, RANGE,
+};
 use http::{Extensions, HeaderMap, Method, Request, Uri};
+use s3s::dto::ETagCondition;
 use s3s::route::S3Route;
 use s3s::service::S3Service;
 use s3s::{Body, S3Error, S3Request, S3Response, S3Result, s3_error};
 
-use super::Context;
+use super::{Context, object};
+use crate::route;
 
 /// Parameters that S3 ignores when they are empty, and s3s reads as numbers.
 const NUMBERS: &[&str] = &[
@@ -23,7 +28,23 @@ const NUMBERS: &[&str] = &[
 ];
 /// What signs a request in its query: verified by then, and not looked at twice.
 const SIGNING: &[&str] = &["AWSAccessKeyId", "Signature", "Expires"];
-const DATES: [HeaderName; 2] = [IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
+const DATES: [HeaderName; 4] = [
+    IF_MODIFIED_SINCE,
+    IF_UNMODIFIED_SINCE,
+    HeaderName::from_static("x-amz-copy-source-if-modified-since"),
+    HeaderName::from_static("x-amz-copy-source-if-unmodified-since"),
+];
+/// ETags that are compared: S3 takes any text for one, s3s only what one may be.
+const TAGS: [HeaderName; 4] = [
+    IF_MATCH,
+    IF_NONE_MATCH,
+    HeaderName::from_static("x-amz-copy-source-if-match"),
+    HeaderName::from_static("x-amz-copy-source-if-none-match"),
+];
+/// What nothing is called.
+const NO_TAG: &str = "\"-\"";
+/// A header of the answer that S3 takes as it comes, and s3s as a date.
+const RESPONSE_EXPIRES: &str = "response-expires";
 /// `Sun, 06 Nov 1994 08:49:37 GMT`: the one form that s3s reads.
 const DATE_BYTES: usize = 29;
 
@@ -40,6 +61,9 @@ enum Mend {
 
 /// A range in the one notation that s3s reads. No object is larger than its numbers.
 fn range(text: &str) -> Mend {
+    if text.contains(' ') {
+        return Mend::Drop;
+    }
     let number = |number: u64| number.min(i64::MAX.unsigned_abs() - 1);
     let plain = match ByteRange::parse(text) {
         None => return Mend::Drop,
@@ -55,11 +79,27 @@ fn date(text: &str) -> Mend {
     if known { Mend::Keep } else { Mend::Drop }
 }
 
+fn tag(text: &str) -> Mend {
+    if text.is_empty() || text.contains(',') {
+        return Mend::Keep;
+    }
+    if text.trim_start_matches("W/").trim_matches('"').contains('"') {
+        return Mend::Replace(NO_TAG.to_owned());
+    }
+    if ETagCondition::parse_http_header(text.as_bytes()).is_ok() {
+        return Mend::Keep;
+    }
+    let quoted = format!("\"{}\"", text.replace('"', ""));
+    let fits = ETagCondition::parse_http_header(quoted.as_bytes()).is_ok();
+    Mend::Replace(if fits { quoted } else { NO_TAG.to_owned() })
+}
+
 fn mends(headers: &HeaderMap) -> impl Iterator<Item = (HeaderName, Mend)> {
     let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let range = text(&RANGE).map(|text| (RANGE, range(text)));
     let dates = DATES.into_iter().filter_map(move |name| Some((name.clone(), date(text(&name)?))));
-    range.into_iter().chain(dates).filter(|(_, mend)| *mend != Mend::Keep)
+    let tags = TAGS.into_iter().filter_map(move |name| Some((name.clone(), tag(text(&name)?))));
+    range.into_iter().chain(dates).chain(tags).filter(|(_, mend)| *mend != Mend::Keep)
 }
 
 fn is_empty_number(pair: &str) -> bool {
@@ -67,24 +107,35 @@ fn is_empty_number(pair: &str) -> bool {
     value.is_empty() && NUMBERS.contains(&name)
 }
 
+fn named(pair: &str) -> &str {
+    pair.split('=').next().unwrap_or_default()
+}
+
 fn signs(pair: &str) -> bool {
-    let name = pair.split('=').next().unwrap_or_default();
+    let name = named(pair);
     name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("x-amz-")) || SIGNING.contains(&name)
 }
 
 /// The address without empty numbers, and without its signature.
 fn mended(uri: &Uri) -> Option<Uri> {
     let pairs = uri.query().unwrap_or_default().split('&');
-    let kept: Vec<&str> = pairs.filter(|pair| !is_empty_number(pair) && !signs(pair)).collect();
+    let goes = |pair: &str| is_empty_number(pair) || signs(pair) || named(pair) == RESPONSE_EXPIRES;
+    let kept: Vec<&str> = pairs.filter(|pair| !goes(pair)).collect();
     format!("{}?{}", uri.path(), kept.join("&")).parse().ok()
 }
 
 #[async_trait::async_trait]
 impl S3Route for Mender {
     fn is_match(&self, method: &Method, uri: &Uri, headers: &HeaderMap, _: &mut Extensions) -> bool {
-        matches!(*method, Method::GET | Method::HEAD)
-            && (mends(headers).next().is_some()
-                || uri.query().is_some_and(|query| query.split('&').any(is_empty_number)))
+        let odd = |pair: &str| is_empty_number(pair) || named(pair) == RESPONSE_EXPIRES;
+        let query = || uri.query().is_some_and(|query| query.split('&').any(odd));
+        match *method {
+            Method::GET | Method::HEAD => mends(headers).next().is_some() || query(),
+            Method::DELETE => mends(headers).next().is_some(),
+            // A copy has no body that would have to be read twice.
+            Method::PUT => headers.contains_key("x-amz-copy-source") && mends(headers).next().is_some(),
+            _ => false,
+        }
     }
 
     /// Rights are looked at when it is served.
@@ -94,6 +145,11 @@ impl S3Route for Mender {
 
     async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
         let S3Request { input, method, uri, mut headers, extensions, credentials, .. } = request;
+        let parameters = route::parameters(uri.query().unwrap_or_default()).unwrap_or_default();
+        let expires = parameters.into_iter().find(|(name, _)| name == RESPONSE_EXPIRES);
+        if expires.is_some() && credentials.is_none() {
+            return Err(object::overridden_by_nobody());
+        }
         if let (Some(context), Some(known)) = (extensions.get::<Context>(), credentials) {
             let _ = context.0.who.set(known.access_key);
         }
@@ -118,6 +174,11 @@ impl S3Route for Mender {
         let mut response = S3Response::new(body);
         response.status = Some(head.status);
         response.headers = head.headers;
+        if let Some(value) = expires.and_then(|(_, text)| HeaderValue::from_str(&text).ok())
+            && head.status.is_success()
+        {
+            response.headers.insert(EXPIRES, value);
+        }
         response.extensions = head.extensions;
         Ok(response)
     }
@@ -129,7 +190,8 @@ mod tests {
 
     #[test]
     fn ranges_that_nobody_can_follow_are_left_out() {
-        for text in ["items=0-4", "bytes", "bytes=", "bytes=0-4,10-20", "bytes=5-2", "bytes=a-b"] {
+        for text in ["bytes= -1", "items=0-4", "bytes", "bytes=", "bytes=0-4,10-20", "bytes=5-2", "bytes=a-b"]
+        {
             assert_eq!(range(text), Mend::Drop, "{text}");
         }
         for text in ["bytes=0-4", "bytes=-5", "bytes=7-"] {
@@ -148,8 +210,19 @@ mod tests {
     }
 
     #[test]
+    fn any_text_is_an_etag() {
+        for text in ["*", "\"abc\"", "abc", "W/\"abc\"", "", "\"a\", \"b\""] {
+            assert_eq!(tag(text), Mend::Keep, "{text}");
+        }
+        assert_eq!(tag("not_quoted"), Mend::Replace("\"not_quoted\"".to_owned()));
+        assert_eq!(tag("\"a"), Mend::Replace("\"a\"".to_owned()));
+        assert_eq!(tag("\"a\" \"b\""), Mend::Replace(NO_TAG.to_owned()));
+    }
+
+    #[test]
     fn empty_numbers_and_signatures_go() {
-        let uri: Uri = "/b?max-keys=&prefix=&X-Amz-Signature=0&x=y".parse().expect("a URI");
+        let uri: Uri =
+            "/b?max-keys=&prefix=&X-Amz-Signature=0&x=y&response-expires=never".parse().expect("a URI");
         assert_eq!(mended(&uri).expect("a URI").to_string(), "/b?prefix=&x=y");
     }
 }

@@ -3,7 +3,7 @@
 use blobstore_sidecar_core::checksum as sums;
 use blobstore_sidecar_s3::checksum::Algorithm;
 use blobstore_sidecar_s3::names::path_of;
-use http::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use http::header::{CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use http::{Method, StatusCode};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType,
@@ -11,12 +11,14 @@ use s3s::dto::{
     CreateMultipartUploadInput, CreateMultipartUploadOutput, UploadPartCopyInput, UploadPartCopyOutput,
     UploadPartInput, UploadPartOutput,
 };
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::call::{Call, object_name};
 use super::headers::refuse_unsupported;
-use super::object::{MD5_BYTES_MAX, describe_sum, description, etag, kept_sum};
+use super::object::{MD5_BYTES_MAX, description, etag};
+use super::sums::{describe_sum, kept_sum, shown_sum};
 use super::{copy, error, upload};
+use crate::error::ApiError;
 use crate::lane::{
     self, CopyAsk, HEADER_CHECKSUM, HEADER_CHECKSUM_SENT, HEADER_ETAG, HEADER_PART, part_mark,
 };
@@ -54,7 +56,11 @@ pub(super) fn algorithm_of(name: &str) -> S3Result<sums::Algorithm> {
 /// The checksum that the parts of a new upload carry.
 fn upload_sum(headers: &HeaderMap) -> S3Result<Option<Sum>> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let kind = text("x-amz-checksum-type");
+    let kind = text("x-amz-checksum-type").map(str::to_ascii_uppercase);
+    let kind = kind.as_deref();
+    if kind.is_some_and(|kind| ![ChecksumType::COMPOSITE, ChecksumType::FULL_OBJECT].contains(&kind)) {
+        return Err(s3_error!(InvalidRequest, "Value for x-amz-checksum-type header is invalid."));
+    }
     let Some(name) = text("x-amz-checksum-algorithm") else {
         return match kind {
             None => Ok(None),
@@ -67,9 +73,8 @@ fn upload_sum(headers: &HeaderMap) -> S3Result<Option<Sum>> {
     let algorithm = algorithm_of(name)?;
     let composite = match kind {
         Some(ChecksumType::COMPOSITE) => true,
-        Some(ChecksumType::FULL_OBJECT) => false,
+        Some(_) => false,
         None => algorithm != sums::Algorithm::Crc64Nvme,
-        Some(_) => return Err(s3_error!(InvalidRequest, "Value for x-amz-checksum-type header is invalid.")),
     };
     let fits = if composite { algorithm != sums::Algorithm::Crc64Nvme } else { algorithm.combines() };
     if !fits {
@@ -146,7 +151,10 @@ pub(super) async fn put_part(
     }
     let stored = match call.lane(Method::PUT, &path_of(&input.bucket, &input.key), given, Some(body)).await {
         Ok(stored) => stored,
-        Err(refused) => return Err(proof.refusal().unwrap_or_else(|| error::from_api(refused))),
+        Err(refused) => {
+            let refusal = proof.refusal().unwrap_or_else(|| error::from_api(refused));
+            return Err(call.homeless(&input.bucket, refusal).await);
+        }
     };
     let mut response = S3Response::new(UploadPartOutput { e_tag: etag(&stored), ..Default::default() });
     let sum = proof.sum().or_else(|| kept_sum(stored.headers()).map(|(algorithm, sum, _)| (algorithm, sum)));
@@ -173,7 +181,7 @@ pub(super) async fn copy_part(
     };
     let copied =
         lane::copy(call.shell, &call.request_id, ask).await.map_err(|refused| match refused.code {
-            "InvalidRange" => s3_error!(InvalidArgument, "Range specified is not valid for source object"),
+            "InvalidRange" => beyond(&refused),
             _ => super::versions::source_refused(refused),
         })?;
     let (e_tag, last_modified) = copy::result(&copied);
@@ -189,6 +197,13 @@ pub(super) async fn copy_part(
     }))
 }
 
+/// A range that ends behind its source.
+fn beyond(refused: &ApiError) -> S3Error {
+    let range = refused.headers.iter().find(|(name, _)| *name == CONTENT_RANGE);
+    let size = range.and_then(|(_, range)| range.to_str().ok()?.rsplit('/').next()).unwrap_or_default();
+    s3_error!(InvalidArgument, "Range specified is not valid for source object of size: {size}")
+}
+
 /// `bytes=first-last`, and nothing else.
 fn copy_range(text: &str) -> S3Result<(u64, u64)> {
     let range = text.strip_prefix("bytes=").and_then(|range| range.split_once('-'));
@@ -202,12 +217,41 @@ fn copy_range(text: &str) -> S3Result<(u64, u64)> {
     })
 }
 
-/// The one checksum among those that a document may carry, as the store encodes it.
-fn one_sum(given: [(sums::Algorithm, &Option<String>); 5]) -> S3Result<Option<String>> {
-    let found = given.into_iter().find_map(|(algorithm, text)| Some((algorithm, text.as_ref()?)));
-    let Some((algorithm, text)) = found else { return Ok(None) };
+/// The one checksum among those that a document or its headers may carry, as the store encodes it.
+fn one_sum(given: [(sums::Algorithm, &Option<String>); 5]) -> Result<Option<String>, Unclear> {
+    let mut found = given.into_iter().filter_map(|(algorithm, text)| Some((algorithm, text.as_ref()?)));
+    let Some((algorithm, text)) = found.next() else { return Ok(None) };
+    if found.next().is_some() {
+        return Err(Unclear::Many);
+    }
     let sum = sums::Checksum::parse(algorithm, text);
-    sum.map(|sum| Some(sum.encode())).ok_or_else(|| s3_error!(InvalidRequest, "A checksum value is invalid."))
+    sum.map(|sum| Some(sum.encode())).ok_or(Unclear::NoSum(algorithm))
+}
+
+/// Why checksums say nothing.
+enum Unclear {
+    Many,
+    NoSum(sums::Algorithm),
+}
+
+impl Unclear {
+    fn of_part(&self) -> S3Error {
+        s3_error!(InvalidArgument, "Invalid Base64 or multiple checksums present in request")
+    }
+
+    fn of_whole(&self) -> S3Error {
+        match self {
+            Self::Many => s3_error!(
+                InvalidRequest,
+                "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
+            ),
+            Self::NoSum(algorithm) => s3_error!(
+                InvalidRequest,
+                "Value for x-amz-checksum-{} header is invalid.",
+                algorithm.name().to_lowercase()
+            ),
+        }
+    }
 }
 
 fn listed(part: CompletedPart) -> S3Result<ListedPart> {
@@ -223,7 +267,8 @@ fn listed(part: CompletedPart) -> S3Result<ListedPart> {
         (sums::Algorithm::Crc64Nvme, &part.checksum_crc64nvme),
         (sums::Algorithm::Sha1, &part.checksum_sha1),
         (sums::Algorithm::Sha256, &part.checksum_sha256),
-    ])?;
+    ])
+    .map_err(|unclear| unclear.of_part())?;
     let number = u16::try_from(number).map_err(|_| s3_error!(InvalidPart))?;
     Ok(ListedPart { number, etag: part.e_tag.map(|etag| etag.into_value()), checksum })
 }
@@ -265,8 +310,9 @@ async fn fits(
 }
 
 fn whole_size(size: i64) -> S3Result<u64> {
-    let message = "Value for x-amz-mp-object-size header is invalid.";
-    u64::try_from(size).map_err(|_| s3_error!(InvalidRequest, "{message}"))
+    u64::try_from(size).map_err(|_| {
+        s3_error!(InvalidRequest, "Value for x-amz-mp-object-size header is less than zero: '{size}'")
+    })
 }
 
 pub(super) async fn complete(
@@ -290,7 +336,8 @@ pub(super) async fn complete(
             (sums::Algorithm::Crc64Nvme, &input.checksum_crc64nvme),
             (sums::Algorithm::Sha1, &input.checksum_sha1),
             (sums::Algorithm::Sha256, &input.checksum_sha256),
-        ])?,
+        ])
+        .map_err(|unclear| unclear.of_whole())?,
         size: input.mpu_object_size.map(whole_size).transpose()?,
     };
     let place = Place::new(&input.bucket, &input.key);
@@ -298,7 +345,10 @@ pub(super) async fn complete(
     let told = call.owner(Ask::CompleteUpload { place, upload: input.upload_id, list: Box::new(list) }).await;
     let told = match told {
         Ok(told) => told,
-        Err(error) => return Err(call.unmet((&input.bucket, &input.key), &headers, error).await),
+        Err(error) => {
+            let error = call.homeless(&input.bucket, error).await;
+            return Err(call.unmet((&input.bucket, &input.key), &headers, error).await);
+        }
     };
     let Told::Stored(stored) = told else { return Err(s3_error!(InternalError)) };
     let mut output = CompleteMultipartUploadOutput {
@@ -311,7 +361,7 @@ pub(super) async fn complete(
     };
     let sum = stored.checksum.as_deref().and_then(sums::Checksum::decode);
     let (algorithm, value, kind) = match &sum {
-        Some(sum) => super::object::shown_sum(sum),
+        Some(sum) => shown_sum(sum),
         None => (Algorithm::Crc64Nvme, lane::crc64_text(stored.crc64), ChecksumType::FULL_OBJECT),
     };
     output.checksum_type = Some(ChecksumType::from_static(kind));
@@ -332,6 +382,8 @@ pub(super) async fn abort(
     let input = request.input;
     object_name(&input.key)?;
     let place = Place::new(&input.bucket, &input.key);
-    call.owner(Ask::AbortUpload { place, upload: input.upload_id }).await?;
+    if let Err(error) = call.owner(Ask::AbortUpload { place, upload: input.upload_id }).await {
+        return Err(call.homeless(&input.bucket, error).await);
+    }
     Ok(S3Response::with_status(AbortMultipartUploadOutput::default(), StatusCode::NO_CONTENT))
 }

@@ -2,28 +2,30 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use blobstore_sidecar_core::checksum::{Checksum, Coverage};
-use blobstore_sidecar_s3::checksum::Algorithm;
 use blobstore_sidecar_s3::names::path_of;
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE,
-    EXPIRES, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE,
+    ETAG, EXPIRES, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
+    RANGE,
 };
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use s3s::dto::{
     ChecksumType, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput,
     PutObjectOutput, StreamingBlob,
 };
-use s3s::{S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
+use s3s::{S3Error, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
 use super::call::{Call, object_name};
 use super::headers::refuse_unsupported;
 use super::multipart::algorithm_of;
 use super::partial::{self, Slice};
+use super::sums::{describe_sum, kept_sum, wants_sums};
+use super::upload::Proof;
 use super::{error, expiry, upload};
 use super::{tagging, versions};
-use crate::body::Body;
-use crate::lane::{HEADER_CHECKSUM, HEADER_CRC64, HEADER_ETAG, HEADER_TAGS};
+use crate::body::{Body, RequestBody};
+use crate::lane::{HEADER_CHECKSUM, HEADER_ETAG, HEADER_TAGS};
+use crate::route;
 
 /// Single uploads up to this get their MD5 as ETag: clients compare it, and half a gigabyte per second and core is
 /// enough for them. Larger ones get an ETag in the form that clients know not to compare.
@@ -45,7 +47,7 @@ const TYPE_UNKNOWN: HeaderValue = HeaderValue::from_static("binary/octet-stream"
 pub(super) fn description(headers: &HeaderMap) -> S3Result<HeaderMap> {
     let mut kept = HeaderMap::new();
     for name in STORED {
-        if let Some(value) = headers.get(name) {
+        if let Some(value) = headers.get(name).filter(|value| !value.is_empty()) {
             kept.insert(name.clone(), value.clone());
         }
     }
@@ -77,6 +79,21 @@ pub(super) fn description(headers: &HeaderMap) -> S3Result<HeaderMap> {
     Ok(kept)
 }
 
+/// Metadata that comes more than once is one list, as it was signed.
+pub(super) fn join_metadata(headers: &mut HeaderMap) {
+    if headers.len() == headers.keys_len() {
+        return;
+    }
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(META)).cloned().collect();
+    for name in names {
+        let values: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(value) = HeaderValue::from_bytes(&values.join(&b","[..])) {
+            headers.insert(name, value);
+        }
+    }
+}
+
 pub(super) fn pass(from: &HeaderMap, to: &mut HeaderMap, names: &[HeaderName]) {
     for name in names {
         if let Some(value) = from.get(name)
@@ -93,39 +110,57 @@ pub(super) fn etag(response: &Response<Body>) -> Option<ETag> {
     ETag::parse_http_header(value.as_bytes()).ok()
 }
 
-pub(super) async fn put(
-    call: Call<'_>,
+/// What is not needed of the request, which is large, is dropped before anything is waited for.
+pub(super) fn put<'a>(
+    call: Call<'a>,
     request: S3Request<PutObjectInput>,
-) -> S3Result<S3Response<PutObjectOutput>> {
+) -> impl Future<Output = S3Result<S3Response<PutObjectOutput>>> + Send + 'a {
     let S3Request { input, headers, trailing_headers, .. } = request;
-    refuse_unsupported(&headers)?;
-    let length = input.content_length.and_then(|length| u64::try_from(length).ok());
-    let md5 = length.is_some_and(|length| length <= MD5_BYTES_MAX);
-    let upload = Upload { bucket: &input.bucket, key: &input.key, headers, length, md5 };
-    upload.store(&call, input.body, trailing_headers).await
+    let PutObjectInput { bucket, key, body, content_length, .. } = input;
+    async move {
+        refuse_unsupported(&headers)?;
+        let length = content_length.and_then(|length| u64::try_from(length).ok());
+        let md5 = length.is_some_and(|length| length <= MD5_BYTES_MAX);
+        let upload = Upload { bucket: &bucket, key: &key, headers: &headers, length, md5 };
+        let mut response = S3Response::new(PutObjectOutput::default());
+        response.headers = upload.store(&call, body, trailing_headers).await?;
+        Ok(response)
+    }
 }
 
 /// An object on its way in, described by S3's headers.
 pub(super) struct Upload<'a> {
     pub(super) bucket: &'a str,
     pub(super) key: &'a str,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: &'a HeaderMap,
     pub(super) length: Option<u64>,
     /// Small enough to get its MD5 as ETag.
     pub(super) md5: bool,
 }
 
 impl Upload<'_> {
+    /// Stores what s3s has read, once it proves to be what was promised. The headers of the answer.
     pub(super) async fn store(
         self,
         call: &Call<'_>,
         body: Option<StreamingBlob>,
         trailers: Option<TrailingHeaders>,
-    ) -> S3Result<S3Response<PutObjectOutput>> {
+    ) -> S3Result<HeaderMap> {
+        let (body, proof) = upload::verified(call.shell, body, self.headers, trailers, self.length).await?;
+        self.pass_on(call, body, &proof).await
+    }
+
+    /// The headers of the answer.
+    pub(super) async fn pass_on(
+        self,
+        call: &Call<'_>,
+        body: RequestBody,
+        proof: &Proof,
+    ) -> S3Result<HeaderMap> {
         let Self { bucket, key, headers, length, md5 } = self;
         object_name(key)?;
-        let mut given = description(&headers)?;
-        pass(&headers, &mut given, &[IF_MATCH, IF_NONE_MATCH, HeaderName::from_static("content-md5")]);
+        let mut given = description(headers)?;
+        pass(headers, &mut given, &[IF_MATCH, IF_NONE_MATCH, HeaderName::from_static("content-md5")]);
         if md5 {
             given.insert(HEADER_ETAG, HeaderValue::from_static("md5"));
         }
@@ -134,7 +169,6 @@ impl Upload<'_> {
         if let Some(length) = length {
             known.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        let (body, proof) = upload::verified(call.shell, body, &headers, trailers, length).await?;
         if let Some(name) = proof.promised().and_then(upload::storable) {
             given.insert(HEADER_CHECKSUM, HeaderValue::from_static(name));
         } else if let Some(name) = headers.get("x-amz-checksum-algorithm").and_then(|name| name.to_str().ok())
@@ -145,54 +179,20 @@ impl Upload<'_> {
             Ok(stored) => stored,
             Err(refused) => match proof.refusal() {
                 Some(refusal) => return Err(refusal),
-                None => return Err(call.unmet((bucket, key), &headers, error::from_api(refused)).await),
+                None => {
+                    let unmet = call.unmet((bucket, key), headers, error::from_api(refused));
+                    return Err(Box::pin(unmet).await);
+                }
             },
         };
-        let mut response = S3Response::new(PutObjectOutput { e_tag: etag(&stored), ..Default::default() });
-        versions::pass(stored.headers(), &mut response.headers);
-        expiry::tell(call.shell, bucket, key, &known, &mut response.headers).await;
+        let mut told = HeaderMap::new();
+        pass(stored.headers(), &mut told, &[ETAG]);
+        versions::pass(stored.headers(), &mut told);
+        expiry::tell(call.shell, bucket, key, &known, &mut told).await;
         let sum =
             proof.sum().or_else(|| kept_sum(stored.headers()).map(|(algorithm, sum, _)| (algorithm, sum)));
-        describe_sum(&mut response.headers, sum, Some(ChecksumType::FULL_OBJECT));
-        Ok(response)
-    }
-}
-
-/// Shows a checksum, and what it covers.
-pub(super) fn describe_sum(
-    headers: &mut HeaderMap,
-    sum: Option<(Algorithm, String)>,
-    kind: Option<&'static str>,
-) {
-    if let Some((algorithm, sum)) = sum
-        && let Ok(value) = HeaderValue::from_str(&sum)
-    {
-        headers.insert(HeaderName::from_static(algorithm.header()), value);
-        if let Some(kind) = kind {
-            headers.insert(HeaderName::from_static("x-amz-checksum-type"), HeaderValue::from_static(kind));
-        }
-    }
-}
-
-/// A stored checksum as S3 shows it: algorithm, value, what it covers.
-pub(super) fn shown_sum(sum: &Checksum) -> (Algorithm, String, &'static str) {
-    let algorithm = Algorithm::parse(sum.algorithm.name()).unwrap_or(Algorithm::Crc64Nvme);
-    let kind = match sum.coverage {
-        Coverage::FullObject => ChecksumType::FULL_OBJECT,
-        Coverage::Composite { .. } => ChecksumType::COMPOSITE,
-    };
-    (algorithm, sum.to_string(), kind)
-}
-
-/// The checksum that an answer of the plain lane tells of: the one that was asked for, or the one that is always kept.
-pub(super) fn kept_sum(headers: &HeaderMap) -> Option<(Algorithm, String, &'static str)> {
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    match text(&HEADER_CHECKSUM).and_then(Checksum::decode) {
-        Some(sum) => Some(shown_sum(&sum)),
-        None => {
-            let crc64 = text(&HEADER_CRC64)?.to_owned();
-            Some((Algorithm::Crc64Nvme, crc64, ChecksumType::FULL_OBJECT))
-        }
+        describe_sum(&mut told, sum, Some(ChecksumType::FULL_OBJECT));
+        Ok(told)
     }
 }
 
@@ -206,9 +206,12 @@ fn mail_safe(value: &HeaderValue) -> HeaderValue {
     word.and_then(|word| HeaderValue::from_str(&word).ok()).unwrap_or_else(|| value.clone())
 }
 
+/// Of S3's own: ids, checksums, counts.
+const HEADERS_MORE: usize = 4;
+
 /// Headers of the plain lane's answer as S3 gives them. `sums`: the client wants checksums.
-fn shown(from: &HeaderMap, sums: bool, overridden: &[HeaderName]) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(from.len());
+pub(super) fn shown(from: &HeaderMap, sums: bool, overridden: &[HeaderName]) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(from.len() + HEADERS_MORE);
     for (name, value) in from {
         if !name.as_str().starts_with("x-blobstore-") && !overridden.contains(name) {
             headers.append(name.clone(), mail_safe(value));
@@ -227,37 +230,54 @@ fn shown(from: &HeaderMap, sums: bool, overridden: &[HeaderName]) -> HeaderMap {
     headers
 }
 
+/// Headers of the answer that the request may choose itself.
+const OVERRIDES: &[(&str, HeaderName)] = &[
+    ("response-cache-control", CACHE_CONTROL),
+    ("response-content-disposition", CONTENT_DISPOSITION),
+    ("response-content-encoding", CONTENT_ENCODING),
+    ("response-content-language", CONTENT_LANGUAGE),
+    ("response-content-type", CONTENT_TYPE),
+    ("response-expires", EXPIRES),
+];
+
+pub(super) fn overridden_by_nobody() -> S3Error {
+    s3_error!(InvalidRequest, "Request specific response headers cannot be used for anonymous GET requests.")
+}
+
+fn overrides(call: &Call<'_>, uri: &Uri) -> S3Result<HeaderMap> {
+    let parameters = route::parameters(uri.query().unwrap_or_default()).unwrap_or_default();
+    let chosen = |(name, value): (String, String)| {
+        let (_, header) = OVERRIDES.iter().find(|(known, _)| *known == name)?;
+        let value = HeaderValue::from_str(&value);
+        Some(
+            value
+                .map(|value| (header.clone(), value))
+                .map_err(|_| s3_error!(InvalidArgument, "{name} is no header")),
+        )
+    };
+    let chosen: HeaderMap = parameters.into_iter().filter_map(chosen).collect::<S3Result<_>>()?;
+    if !chosen.is_empty() && call.who.is_none() {
+        return Err(overridden_by_nobody());
+    }
+    Ok(chosen)
+}
+
 pub(super) async fn get(
     call: Call<'_>,
     request: S3Request<GetObjectInput>,
 ) -> S3Result<S3Response<GetObjectOutput>> {
-    let S3Request { input, headers, .. } = request;
+    let S3Request { input, headers, uri, .. } = request;
     object_name(&input.key)?;
-    let overridden: Vec<HeaderName> = [
-        (input.response_cache_control.is_some(), CACHE_CONTROL),
-        (input.response_content_disposition.is_some(), CONTENT_DISPOSITION),
-        (input.response_content_encoding.is_some(), CONTENT_ENCODING),
-        (input.response_content_language.is_some(), CONTENT_LANGUAGE),
-        (input.response_content_type.is_some(), CONTENT_TYPE),
-        (input.response_expires.is_some(), EXPIRES),
-    ]
-    .into_iter()
-    .filter_map(|(given, name)| given.then_some(name))
-    .collect();
-    if !overridden.is_empty() && call.who.is_none() {
-        return Err(s3_error!(
-            InvalidRequest,
-            "Request specific response headers cannot be used for anonymous GET requests."
-        ));
-    }
+    let overridden = overrides(&call, &uri)?;
+    let overridden: Vec<HeaderName> = overridden.keys().cloned().collect();
     let (found, slice) = read(&call, &input, &headers).await?;
+    let sums = wants_sums(&headers);
     let (head, body) = found.into_parts();
     let output = GetObjectOutput {
         body: Some(StreamingBlob::from(s3s::Body::http_body_unsync(body))),
         ..Default::default()
     };
     let mut response = S3Response::new(output);
-    let sums = input.checksum_mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case("enabled"));
     response.headers = shown(&head.headers, sums, &overridden);
     expiry::tell(call.shell, &input.bucket, &input.key, &head.headers, &mut response.headers).await;
     if let Some(slice) = slice {
@@ -277,15 +297,16 @@ pub(super) async fn head(
     call: Call<'_>,
     request: S3Request<HeadObjectInput>,
 ) -> S3Result<S3Response<HeadObjectOutput>> {
-    let S3Request { input, headers, .. } = request;
+    let S3Request { input, headers, uri, .. } = request;
     object_name(&input.key)?;
+    let overridden = overrides(&call, &uri)?;
     let version = input.version_id.as_deref();
     let slice = call.slice(&input.bucket, &input.key, version, input.part_number, &headers).await?;
     let mut asked = HeaderMap::new();
     pass(&headers, &mut asked, READ);
     let found = call.find(Method::HEAD, &input.bucket, &input.key, version, asked).await?;
     let mut response = S3Response::new(HeadObjectOutput::default());
-    let sums = input.checksum_mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case("enabled"));
+    let sums = wants_sums(&headers);
     let length = found.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let size: u64 = length.unwrap_or_default();
     let range = match &slice {
@@ -294,6 +315,7 @@ pub(super) async fn head(
         None => partial::head_range(&headers, size)?,
     };
     response.headers = shown(found.headers(), sums && range.is_none(), &[]);
+    response.headers.extend(overridden);
     response.extensions.insert(found.status());
     expiry::tell(call.shell, &input.bucket, &input.key, found.headers(), &mut response.headers).await;
     if let Some(slice) = &slice {

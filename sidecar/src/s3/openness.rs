@@ -40,6 +40,7 @@ pub(super) async fn put_policy(
         let message = "Policies are limited to 20 KB in size";
         return Err(custom("PolicyTooLarge", StatusCode::BAD_REQUEST, message));
     }
+    call.bucket_exists(&bucket).await?;
     let parsed = Policy::parse(&policy, &bucket).map_err(|error| match error {
         PolicyError::Malformed(message) => s3_error!(MalformedPolicy, "{message}"),
         PolicyError::NotImplemented(message) => s3_error!(NotImplemented, "{message}"),

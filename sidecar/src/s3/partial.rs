@@ -11,7 +11,7 @@ use s3s::{S3Error, S3Result, s3_error};
 use super::call::Call;
 use super::error::custom;
 use super::multipart::part_number;
-use super::object::{describe_sum, kept_sum, shown_sum};
+use super::sums::{describe_sum, kept_sum, shown_sum};
 use super::versions;
 use crate::wire::ask::{Ask, ObjectParts, Place, Told};
 

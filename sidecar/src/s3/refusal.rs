@@ -4,12 +4,14 @@
 use std::fmt::Write as _;
 
 use http::header::CONTENT_LENGTH;
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode, request};
 use http_body_util::{BodyExt as _, Collected, Limited};
 
+use super::particulars::{self, About};
 use super::sentences;
 use crate::body::Body;
 use crate::error::{ApiError, Notation};
+use crate::shell::Shell;
 use crate::xml::escape_into;
 
 /// An error document is a sentence or two, and a key.
@@ -38,6 +40,27 @@ const fn rule(
 const BAD: StatusCode = StatusCode::BAD_REQUEST;
 
 const RULES: &[Rule] = &[
+    rule(
+        "InvalidArgument",
+        "invalid query: partNumber",
+        BAD,
+        "InvalidArgument",
+        "Part number must be an integer between 1 and 10000, inclusive",
+    ),
+    rule(
+        "InvalidArgument",
+        "invalid header: x-amz-copy-source:",
+        BAD,
+        "InvalidArgument",
+        "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
+    ),
+    rule(
+        "InvalidRequest",
+        "missing header: x-amz-object-attributes",
+        BAD,
+        "InvalidRequest",
+        "The x-amz-object-attributes header specifying the attributes to be retrieved is either missing or empty",
+    ),
     rule(
         "InvalidPolicyDocument",
         "Policy condition",
@@ -114,23 +137,33 @@ const RULES: &[Rule] = &[
 /// The request that is refused.
 #[derive(Clone, Debug)]
 pub(super) struct Refused {
-    pub(super) request_id: String,
-    pub(super) path: String,
-    pub(super) head: bool,
+    request_id: String,
+    about: About,
 }
 
 impl Refused {
-    pub(super) fn of(method: &Method, path: &str, request_id: &str) -> Self {
-        Self { request_id: request_id.to_owned(), path: path.to_owned(), head: *method == Method::HEAD }
+    pub(super) fn of(shell: &Shell, head: &request::Parts, request_id: &str) -> Self {
+        let hosted = shell.hosted(&head.headers);
+        let about = About::of(&head.method, &head.uri, &head.headers, hosted);
+        Self { request_id: request_id.to_owned(), about }
+    }
+
+    fn head(&self) -> bool {
+        self.about.method == Method::HEAD
     }
 
     /// A refusal of our own.
-    pub(super) fn by(&self, error: ApiError) -> Response<Body> {
-        error.into_response(Notation::Xml, &self.request_id, self.head)
+    fn by(&self, error: ApiError) -> Response<Body> {
+        error.into_response(Notation::Xml, &self.request_id, self.head())
     }
 
-    /// The document of a refusal, completed. `instead`: what was found out meanwhile, and is the cause.
-    pub(super) async fn finish(&self, response: Response<Body>, instead: Option<ApiError>) -> Response<Body> {
+    /// The answer; a refusal's document is completed. `instead`: what was found out meanwhile, and is the cause.
+    pub(super) async fn finish(
+        &self,
+        answer: Result<Response<Body>, ApiError>,
+        instead: Option<ApiError>,
+    ) -> Response<Body> {
+        let response = answer.unwrap_or_else(|error| self.by(error));
         let status = response.status();
         if !(status.is_client_error() || status.is_server_error()) {
             return response;
@@ -139,7 +172,7 @@ impl Refused {
             Some(error) => self.by(error),
             None => response,
         };
-        if self.head {
+        if self.head() {
             return response;
         }
         let (mut head, body) = response.into_parts();
@@ -156,15 +189,23 @@ impl Refused {
             },
         };
         head.headers.remove(CONTENT_LENGTH);
-        Response::from_parts(head, Body::full(self.complete(&text)))
+        let text = self.complete(&text, &head.headers);
+        Response::from_parts(head, Body::full(text))
     }
 
-    fn complete(&self, text: &str) -> String {
+    /// `headers`: of the answer.
+    fn complete(&self, text: &str, headers: &HeaderMap) -> String {
         let Some(open) = text.strip_suffix("</Error>") else { return text.to_owned() };
         // Our own have it already.
         let open = open.split("<RequestId>").next().unwrap_or(open);
-        let mut text = format!("{open}<Resource>");
-        escape_into(&mut text, &self.path);
+        let inside = |name: &str| {
+            let (_, rest) = open.split_once(&format!("<{name}>"))?;
+            Some(rest.split_once(&format!("</{name}>"))?.0)
+        };
+        let (code, message) = (inside("Code").unwrap_or_default(), inside("Message").unwrap_or_default());
+        let told = particulars::elements(code, message, &self.about, headers);
+        let mut text = format!("{open}{told}<Resource>");
+        escape_into(&mut text, self.about.uri.path());
         let _ = write!(
             text,
             "</Resource><RequestId>{0}</RequestId><HostId>{0}</HostId></Error>",
@@ -195,13 +236,15 @@ mod tests {
     async fn check(text: &str, want: (u16, &str)) {
         let mut response = Response::new(Body::full(text.to_owned()));
         *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
-        let refused = Refused::of(&Method::GET, "/b/<k>", "7");
-        let answer = refused.finish(response, None).await;
+        let uri = "/b/%3Ck%3E".parse().expect("a URI");
+        let about = About::of(&Method::GET, &uri, &HeaderMap::new(), None);
+        let refused = Refused { request_id: "7".to_owned(), about };
+        let answer = refused.finish(Ok(response), None).await;
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.expect("a body").to_bytes();
         let body = String::from_utf8_lossy(&body).into_owned();
         assert!(body.contains(want.1) && status == want.0, "{status} {body}");
-        assert!(body.contains("<Resource>/b/&lt;k&gt;</Resource><RequestId>7</RequestId>"), "{body}");
+        assert!(body.contains("<Resource>/b/%3Ck%3E</Resource><RequestId>7</RequestId>"), "{body}");
     }
 
     #[tokio::test]
@@ -217,5 +260,6 @@ mod tests {
         .await;
         check("<Error><Code>NoSuchTagSet</Code></Error>", (501, "The TagSet does not exist")).await;
         check("<Error><Code>A</Code><RequestId>8</RequestId></Error>", (501, "<Code>A</Code>")).await;
+        check(&with("NoSuchKey", "gone"), (501, "<Message>gone</Message><Key>&lt;k&gt;</Key>")).await;
     }
 }

@@ -43,7 +43,11 @@ pub(super) async fn parts(
     let after = u16::try_from(marker).unwrap_or(u16::MAX);
     let max = at_most(input.max_parts);
     let place = Place::new(&input.bucket, &input.key);
-    let told = call.owner(Ask::ListParts { place, upload: input.upload_id.clone(), after, max }).await?;
+    let told = call.owner(Ask::ListParts { place, upload: input.upload_id.clone(), after, max }).await;
+    let told = match told {
+        Ok(told) => told,
+        Err(error) => return Err(call.homeless(&input.bucket, error).await),
+    };
     let Told::Parts { upload, parts, next } = told else { return Err(s3_error!(InternalError)) };
     let (checksum_algorithm, checksum_type) = upload.checksum.as_ref().map(sum_kind).unwrap_or_default();
     let last = parts.last().map_or(after, |part| part.number);

@@ -12,6 +12,7 @@ use blobstore_sidecar_core::{
     checksum::Checksum,
     etag::ETag,
     generation::Generation,
+    glob::Pattern,
     key::{BucketName, ObjectName},
     precondition::{Conditions, IfRange},
     range::ByteRange,
@@ -302,6 +303,8 @@ pub struct DeleteOutcome {
 pub struct ListRequest {
     pub bucket: BucketName,
     pub prefix: String,
+    /// Only names that it matches; not folded at a delimiter. The prefix should be no shorter than its head.
+    pub pattern: Option<Pattern>,
     pub delimiter: Option<String>,
     /// `start-after` or the marker: names above this one. Ignored when there is a token.
     pub after: Option<String>,

@@ -195,7 +195,7 @@ impl<'a> Packer<'a> {
         if self.tried.contains(&head.generation) {
             return Err(Stop::Skip(Skip::NoGain));
         }
-        let Some(reader) = inner.readers.enter(head.generation) else { return Err(gone) };
+        let Some(reader) = inner.readers.enter(&target.cache_key, head.generation) else { return Err(gone) };
         drop(inner);
         self.sample(target, &entry).await?;
         let rewrite = self.write(target, &tenure, &entry).await?;

@@ -21,7 +21,7 @@ use crate::{
     doomed::Doomed,
     engine::{LaneLease, Outgoing, Reply, errors},
     multipart::state,
-    scripts::{self, Script},
+    scripts,
     uploads::{JournalEntry, UploadState},
 };
 
@@ -37,7 +37,7 @@ pub(crate) enum Want {
 }
 
 impl Want {
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Any => b"any",
             Self::Absent => b"absent",
@@ -74,6 +74,8 @@ pub(crate) struct Before {
     pub(crate) kept: Option<Head>,
     /// The version `null`, which was not current, and is gone.
     pub(crate) gone: Option<Head>,
+    /// The body of what was replaced is gone, too: there was one chunk, and nobody read it.
+    pub(crate) freed: bool,
 }
 
 impl Before {
@@ -81,7 +83,7 @@ impl Before {
     pub(crate) fn decode<'a>(heads: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut heads = heads.into_iter().map(|head| Head::decode(head).ok());
         let mut next = || heads.next().flatten();
-        Self { replaced: next(), kept: next(), gone: next() }
+        Self { replaced: next(), kept: next(), gone: next(), freed: false }
     }
 
     /// There was an object.
@@ -143,12 +145,11 @@ pub(crate) struct Commit<'a> {
     pub(crate) target: &'a Target,
     pub(crate) generation: Generation,
     pub(crate) size: u64,
-    pub(crate) entry: Option<&'a JournalEntry>,
+    /// As in the record.
+    pub(crate) expires_ms: u64,
+    pub(crate) entry: &'a JournalEntry,
     pub(crate) want: Want,
     pub(crate) bucket: &'a BucketInfo,
-    /// The script checks that chunk 0 is there with this length: it was sent in the same breath, as the manifest was, and
-    /// both go if the commit is refused.
-    pub(crate) chunk0: Option<u32>,
     /// The object is made of the parts of an upload.
     pub(crate) parts: Option<&'a PartsCommit>,
 }
@@ -166,8 +167,7 @@ pub(crate) struct PartsCommit {
 impl Commit<'_> {
     pub(crate) fn append(&self, out: &mut Outgoing) {
         let Target { bucket, name, tag, .. } = self.target;
-        let member = self.entry.map(JournalEntry::member).unwrap_or_default();
-        let reserved = self.entry.map_or(0, |entry| entry.reserved);
+        let member = self.entry.member();
         let mut keys = vec![
             key::staged(*tag, self.generation),
             self.target.record(),
@@ -176,16 +176,12 @@ impl Commit<'_> {
             key::journal(*tag),
             key::pending_free(*tag),
         ];
-        if self.chunk0.is_some() {
-            keys.extend([key::chunk(*tag, self.generation, 0), key::manifest(*tag, self.generation)]);
-        }
         if let Some(parts) = self.parts {
             keys.extend([key::upload(*tag, parts.upload), key::open_uploads(*tag, bucket.as_str())]);
         }
-        let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
         let quota: &[u8] = if self.bucket.quota_bytes.is_some() { b"1" } else { b"0" };
         let (size, epoch) = (self.size.to_string(), self.bucket.epoch.to_string());
-        let (reserved, chunk0) = (reserved.to_string(), self.chunk0.unwrap_or(0).to_string());
+        let (reserved, ends) = (self.entry.reserved.to_string(), self.expires_ms.to_string());
         let mut args: Vec<&[u8]> = vec![
             member.as_bytes(),
             bucket.as_str().as_bytes(),
@@ -195,8 +191,8 @@ impl Commit<'_> {
             quota,
             reserved.as_bytes(),
             self.want.bytes(),
-            chunk0.as_bytes(),
             self.bucket.versioning().word().as_bytes(),
+            ends.as_bytes(),
         ];
         let open = self.parts.map(|parts| state::member(name.as_str(), parts.upload)).unwrap_or_default();
         let left_out: Vec<String> =
@@ -209,16 +205,8 @@ impl Commit<'_> {
             Versioning::Off => &scripts::COMMIT_PLAIN,
             Versioning::Enabled | Versioning::Suspended => &scripts::COMMIT,
         };
-        evalsha(out, script, &keys, &args);
+        out.script(script, &keys, &args, &[]);
     }
-}
-
-pub(crate) fn evalsha(out: &mut Outgoing, script: &Script, keys: &[&[u8]], args: &[&[u8]]) {
-    let count = keys.len().to_string();
-    let mut all: Vec<&[u8]> = vec![b"EVALSHA", script.hash().as_bytes(), count.as_bytes()];
-    all.extend_from_slice(keys);
-    all.extend_from_slice(args);
-    out.command(&all);
 }
 
 /// Reads the commit script's answer.
@@ -226,7 +214,11 @@ pub(crate) fn committed(reply: Reply) -> Result<Committed, StoreError> {
     let (word, details) = all_words(reply)?;
     let detail = details.first().map(Vec::as_slice).unwrap_or_default();
     match word.as_str() {
-        "OK" => Ok(Committed::Done(Box::new(Before::decode(details.iter().map(Vec::as_slice))))),
+        "OK" => {
+            let mut before = Before::decode(details.iter().map(Vec::as_slice));
+            before.freed = details.get(3).is_some_and(|freed| freed == b"1");
+            Ok(Committed::Done(Box::new(before)))
+        }
         "CHANGED" => Ok(Committed::Changed),
         "SEALED" => Ok(Committed::Sealed),
         "SWEPT" => Ok(Committed::Swept),

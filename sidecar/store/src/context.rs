@@ -63,6 +63,11 @@ pub(crate) struct Inner {
     pub(crate) copies: Semaphore,
 }
 
+/// Buffers for whatever is read from an engine.
+pub(crate) fn pool() -> Pool {
+    Pool::new(class_payloads().map(|len| len as usize), POOL_IDLE_BYTES_MAX)
+}
+
 impl Inner {
     pub(crate) fn new(
         address: &EngineAddress,
@@ -80,7 +85,7 @@ impl Inner {
             write_lanes: lanes(),
             read_lanes: lanes(),
             meta: Meta::new(address.clone(), options.auth.clone(), timeout),
-            pool: Pool::new(class_payloads().map(|len| len as usize), POOL_IDLE_BYTES_MAX),
+            pool: pool(),
             cache: Cache::new(options.cache.clone(), budget.clone()),
             readers: Readers::new(Arc::clone(&wake)),
             uploads: Uploads::new(Arc::clone(&wake)),

@@ -12,6 +12,7 @@ use blobstore_sidecar_runtime::{authority::Tenure, tasks};
 
 use crate::{
     BucketInfo, CrashPoint, DeleteOutcome, DeleteRequest, ErrorKind, StoreError,
+    commit::Before,
     context::{Inner, Target},
     doomed::Doomed,
     engine::errors,
@@ -122,10 +123,11 @@ impl Inner {
         let Target { name, tag, .. } = target;
         let (record, names) = (target.record(), target.names());
         self.cache.invalidate_record(&target.cache_key);
-        let answer: Result<(String, Vec<u8>), StoreError> =
-            self.meta.script(&scripts::DELETE, &[&record], &[want, epoch.as_bytes()]).await;
+        let unread: &[u8] = if self.readers.any_of(&target.cache_key) { b"0" } else { b"1" };
+        let answer: Result<(String, Vec<u8>, String), StoreError> =
+            self.meta.script(&scripts::DELETE, &[&record], &[want, epoch.as_bytes(), unread]).await;
         self.cache.invalidate_record(&target.cache_key);
-        let (word, head) = answer?;
+        let (word, head, freed) = answer?;
         match word.as_str() {
             "ABSENT" => Ok(Deleted::Absent),
             "CHANGED" => Ok(Deleted::Changed),
@@ -138,7 +140,9 @@ impl Inner {
                     self.ledger.string_removed(Family::Record, record.len(), head.value_len());
                 }
                 let outcome = DeleteOutcome { existed: true, version: None, marker: false };
-                Ok(Deleted::Done(Gone { free: self.retire_all(*tag, [&head]), outcome }))
+                let freed = freed == "1";
+                let before = Before { replaced: head, freed, ..Before::default() };
+                Ok(Deleted::Done(Gone { free: self.retire_before(*tag, &before), outcome }))
             }
             _ => Err(errors::garbage()),
         }

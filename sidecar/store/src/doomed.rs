@@ -103,6 +103,17 @@ impl Inner {
         self.readers.doom(doomed)
     }
 
+    /// A body of one chunk that went together with its record: told to who counts.
+    pub(crate) fn freed_at_once(&self, tag: PartitionTag, head: Option<&Head>) {
+        let Some(doomed) = head.and_then(|head| Doomed::of(tag, head)) else { return };
+        DOOMED.inc();
+        FREED.inc();
+        self.cache.forget_chunks(doomed.generation, doomed.chunks);
+        let chunk = key::chunk(tag, doomed.generation, 0);
+        self.ledger.string_removed(Family::Chunk, chunk.len(), doomed.last as usize);
+        self.ledger.string_removed(Family::Manifest, doomed.manifest_key().len(), doomed.manifest as usize);
+    }
+
     /// Frees a generation, in batches; then strikes it off the list. Safe to repeat.
     pub(crate) async fn free(&self, doomed: &Doomed) -> Result<(), StoreError> {
         if doomed.parts_bytes > 0 && !doomed.is_packed() {

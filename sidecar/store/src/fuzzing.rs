@@ -1,11 +1,13 @@
 //! Inner parts of this crate for what measures them from outside: parsers of foreign bytes for the fuzz targets, the
 //! protocol and the cache for benches and counts of allocations.
 
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use blobstore_sidecar_api::config::CacheConfig;
 use blobstore_sidecar_core::generation::Generation;
 use blobstore_sidecar_runtime::{budget::Budget, pool::Pool};
+use bytes::Bytes;
 
 use crate::{
     cache::Cache,
@@ -51,6 +53,28 @@ pub fn command(args: &[&[u8]]) -> usize {
     let mut out = Outgoing::default();
     out.command(args);
     out.slices().map(<[u8]>::len).sum()
+}
+
+/// A value on its way to the engine, in the frames in which it came.
+#[derive(Debug)]
+pub struct Sent(Outgoing);
+
+impl Sent {
+    pub fn value(key: &str, frames: &[Bytes]) -> Self {
+        let mut out = Outgoing::default();
+        out.set(key, frames, None);
+        Self(out)
+    }
+
+    /// What a socket is given, piece by piece.
+    pub fn slices(&mut self) -> Vec<IoSlice<'_>> {
+        self.0.slices().map(IoSlice::new).collect()
+    }
+}
+
+/// The pool that a store reads into.
+pub fn pool() -> Pool {
+    crate::context::pool()
 }
 
 /// A cache that holds chunks 0 to `chunks`, each of a kilobyte.

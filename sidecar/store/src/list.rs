@@ -18,6 +18,8 @@ use crate::{ErrorKind, ListRequest, StoreError, context::Inner, metrics::CHECKSU
 
 /// Names asked of a partition at a time: 256 partitions answer in 1 to 2 ms; 1,000 from each would take 25.
 const NAMES_AT_A_TIME: usize = 16;
+/// Names that one page of a listing by pattern looks at, whether or not any matches: some 30 ms.
+const WALK_NAMES_MAX: usize = 10_000;
 /// Prefixes or names of one skip-scan call.
 const SKIPS_AT_A_TIME: usize = 32;
 
@@ -77,18 +79,30 @@ impl Inner {
             .map(|tag| Lane { tag, names: VecDeque::new(), from: Some(start.clone()) })
             .collect();
         let mut items = Vec::new();
-        let (mut truncated, mut last) = (false, None);
+        let (mut truncated, mut last, mut walked) = (false, None, 0);
         // Each round shows one page or less: names that vanished meanwhile are made up for by the next.
-        while items.len() < max {
-            let found = self.merge(request, &mut lanes, max - items.len()).await?;
+        while items.len() < max && walked < WALK_NAMES_MAX {
+            let room = max - items.len();
+            let count = if request.pattern.is_some() { PAGE_ITEMS_MAX } else { room };
+            let mut found = self.merge(request, &mut lanes, count).await?;
             let Some(end) = found.last().cloned() else {
                 truncated = false;
                 break;
             };
             truncated = self.more(request, &mut lanes, &end).await?;
             last = Some(end);
+            if let Some(pattern) = &request.pattern {
+                walked += found.len();
+                found.retain(|found| pattern.matches(found.key()));
+            }
+            // What does not fit was taken out of the lanes: the page ends here.
+            let cut = found.len() > room;
+            if cut {
+                found.truncate(room);
+                (truncated, last) = (true, found.last().cloned());
+            }
             items.extend(self.entries(request, found).await?);
-            if !truncated {
+            if cut || !truncated {
                 break;
             }
         }

@@ -137,7 +137,8 @@ impl Inner {
             if !self.options.evict || bytes > figures.limit {
                 break;
             }
-            self.evict(bytes).await?;
+            // Boxed: it is rare, and every upload waits here.
+            Box::pin(self.evict(bytes)).await?;
         }
         REFUSED.with_label_values(&["engine_full"]).inc();
         let Figures { used, limit } = self.memory.last();

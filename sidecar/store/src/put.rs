@@ -10,7 +10,6 @@ use std::{
 
 use blobstore_sidecar_core::{
     checksum::{Algorithm, Checksum},
-    chunk::INLINE_BYTES_MAX,
     etag::ETag,
     generation::Generation,
     key,
@@ -80,7 +79,7 @@ pub(crate) struct Sums {
 impl Inner {
     pub(crate) async fn put<S, E>(
         self: &Arc<Self>,
-        request: PutRequest,
+        request: Arc<PutRequest>,
         body: S,
     ) -> Result<PutOutcome, StoreError>
     where
@@ -88,13 +87,12 @@ impl Inner {
         E: Display + Send,
     {
         self.accepting()?;
-        let request = Arc::new(request);
         let mut upload = self.begin(&request, None).await?;
         let step = upload.take_in(body).await;
         match step {
             // A commit that has begun is seen through, or what a client that leaves had changed would be unknown.
             Ok(step) => tasks::seen_through("commit", upload.complete(step)).await,
-            Err(error) => Err(upload.give_up(error).await),
+            Err(error) => Err(Box::pin(upload.give_up(error)).await),
         }
     }
 
@@ -231,10 +229,7 @@ impl Upload {
         let inner = Arc::clone(&self.inner);
         let change = inner.changing.begin(&self.target.cache_key);
         let done = match step {
-            Step::Small(piece, sums) if piece.len as usize <= INLINE_BYTES_MAX => {
-                self.put_inline(piece, sums).await
-            }
-            Step::Small(piece, sums) => Box::pin(self.put_single(piece, sums)).await,
+            Step::Small(piece, sums) => self.put_small(piece, sums).await,
             Step::Large(large) => Box::pin(self.commit_large(&large)).await,
         };
         match done {
@@ -248,7 +243,7 @@ impl Upload {
                 if !matches!(error.kind, ErrorKind::EngineDown | ErrorKind::Protocol | ErrorKind::Withheld) {
                     change.acknowledged();
                 }
-                Err(self.give_up(error).await)
+                Err(Box::pin(self.give_up(error)).await)
             }
         }
     }
@@ -326,10 +321,14 @@ impl Upload {
         inner.damage.doubt(&self.target.cache_key);
         self.account(head, &before);
         inner.crash_at(CrashPoint::Committed)?;
-        let free: Vec<Doomed> = inner.retire_all(self.target.tag, [&before.replaced, &before.gone]);
+        let free: Vec<Doomed> = inner.retire_before(self.target.tag, &before);
         let acknowledged = inner.authority.acknowledged(&self.tenure);
-        let (acknowledged, ()) = tokio::join!(acknowledged, inner.free_all(free));
-        acknowledged?;
+        if free.is_empty() {
+            acknowledged.await?;
+        } else {
+            let both = async { tokio::join!(acknowledged, inner.free_all(free)) };
+            Box::pin(both).await.0?;
+        }
         Ok(PutOutcome {
             etag: head.etag,
             generation: head.generation,

@@ -21,10 +21,24 @@ impl Script {
     }
 }
 
+/// The first line of a script: what it may do when the engine is full.
+macro_rules! first_line {
+    (admits) => {
+        "#!lua\n"
+    };
+    (frees) => {
+        "#!lua flags=allow-oom\n"
+    };
+    (looks) => {
+        "#!lua flags=no-writes,allow-oom\n"
+    };
+}
+
 macro_rules! scripts {
-    ($($name:ident = $file:literal $(after $($shared:literal)+)?),+ $(,)?) => {
+    ($($name:ident = $kind:ident $file:literal $(after $($shared:literal)+)?),+ $(,)?) => {
         $(pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
             let text = concat!(
+                first_line!($kind),
                 $($(include_str!(concat!("scripts/", $shared, ".lua")),)+)?
                 include_str!(concat!("scripts/", $file, ".lua"))
             );
@@ -38,46 +52,49 @@ macro_rules! scripts {
 }
 
 scripts! {
-    RESERVE = "reserve",
-    COMMIT = "commit" after "objects" "versions",
+    RESERVE = admits "reserve",
+    STORE = admits "store" after "objects" "versions" "commits",
     // Where the bucket keeps no versions: the engine reads and runs less.
-    COMMIT_PLAIN = "commit" after "objects",
-    DELETE = "delete" after "objects" "versions",
-    MARK = "mark" after "objects" "versions",
-    VERSION_DELETE = "version_delete" after "objects" "versions",
-    VERSION_FIND = "version_find" after "objects" "versions",
-    VERSION_SCAN = "version_scan",
-    BUCKET_VERSIONING = "bucket_versioning",
-    RELEASE = "release",
-    TOUCH = "touch",
-    UPDATE = "update",
-    SWAP = "swap",
-    EXPIRY_STRIKE = "expiry_strike",
-    BUCKET_DOCUMENT = "bucket_document",
-    REPAIR = "repair",
-    UPLOAD_CREATE = "upload_create",
-    PART_COMMIT = "part_commit",
-    UPLOAD_ABORT = "upload_abort",
-    SKIP_SCAN = "skip_scan",
-    BUCKET_CREATE = "bucket_create",
-    BUCKET_UPDATE = "bucket_update",
-    BUCKET_DROP = "bucket_drop",
-    LEASE = "lease",
-    RECALL = "recall",
-    SEAL = "seal",
+    STORE_PLAIN = admits "store" after "objects" "commits",
+    COMMIT = frees "commit" after "objects" "versions" "commits",
+    COMMIT_PLAIN = frees "commit" after "objects" "commits",
+    DELETE = frees "delete" after "objects" "versions",
+    MARK = frees "mark" after "objects" "versions",
+    VERSION_DELETE = frees "version_delete" after "objects" "versions",
+    VERSION_FIND = frees "version_find" after "objects" "versions",
+    VERSION_SCAN = looks "version_scan",
+    BUCKET_VERSIONING = admits "bucket_versioning",
+    RELEASE = frees "release",
+    TOUCH = frees "touch",
+    UPDATE = frees "update",
+    SWAP = frees "swap" after "objects",
+    EXPIRY_STRIKE = frees "expiry_strike",
+    BUCKET_DOCUMENT = admits "bucket_document",
+    REPAIR = frees "repair",
+    UPLOAD_CREATE = admits "upload_create",
+    PART_COMMIT = frees "part_commit",
+    UPLOAD_ABORT = frees "upload_abort",
+    SKIP_SCAN = looks "skip_scan",
+    BUCKET_CREATE = admits "bucket_create",
+    BUCKET_UPDATE = frees "bucket_update",
+    BUCKET_DROP = frees "bucket_drop",
+    LEASE = admits "lease",
+    RECALL = frees "recall",
+    SEAL = frees "seal",
 }
 
 /// What the lanes call: loaded when one is opened.
-pub(crate) fn of_lanes() -> [&'static Script; 5] {
-    [&RESERVE, &COMMIT, &COMMIT_PLAIN, &PART_COMMIT, &SWAP]
+pub(crate) fn of_lanes() -> [&'static Script; 7] {
+    [&RESERVE, &STORE, &STORE_PLAIN, &COMMIT, &COMMIT_PLAIN, &PART_COMMIT, &SWAP]
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn every_script_declares_its_flags() {
+    fn every_script_begins_with_what_it_may_do() {
         for script in super::all() {
-            assert!(script.text.starts_with("#!lua"), "{}", script.name);
+            let lines = script.text.lines().filter(|line| line.starts_with("#!lua")).count();
+            assert!(script.text.starts_with("#!lua") && lines == 1, "{}", script.name);
         }
     }
 }

@@ -147,7 +147,9 @@ impl Scrub {
             }
             Err(error) => return Err(error),
         };
-        let Some(_reader) = inner.readers.enter(entry.record.head.generation) else { return Ok(()) };
+        let Some(_reader) = inner.readers.enter(&target.cache_key, entry.record.head.generation) else {
+            return Ok(());
+        };
         drop(inner);
         self.report.objects += 1;
         let mut lost = false;

@@ -79,12 +79,16 @@ impl Store {
     }
 
     /// Stores a body. Nothing is visible, and nothing is left behind, unless all of it arrived.
-    pub async fn put<S, E>(&self, request: PutRequest, body: S) -> Result<PutOutcome, StoreError>
+    pub fn put<S, E>(
+        &self,
+        request: PutRequest,
+        body: S,
+    ) -> impl Future<Output = Result<PutOutcome, StoreError>> + Send
     where
         S: Stream<Item = Result<Bytes, E>> + Send,
         E: Display + Send,
     {
-        self.inner.put(request, body).await
+        self.inner.put(Arc::new(request), body)
     }
 
     /// Bytes of an upload that still runs, from `at` to the end of a chunk; below [`UploadProgress::readable`].

@@ -88,8 +88,8 @@ impl Source {
         } else {
             (0, 0)
         };
-        let reader =
-            if next < until { Some(inner.readers.enter(entry.record.head.generation)?) } else { None };
+        let enter = || inner.readers.enter(&target.cache_key, entry.record.head.generation);
+        let reader = if next < until { Some(enter()?) } else { None };
         DOWNLOADS_STARTED.inc();
         Some(Self {
             tag: target.tag,

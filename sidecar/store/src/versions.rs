@@ -191,6 +191,15 @@ impl Inner {
         doomed.filter_map(|doomed| self.retire(doomed)).collect()
     }
 
+    /// As `retire_all`, of what a write found in its way: of that, the engine may have freed some already.
+    pub(crate) fn retire_before(&self, tag: PartitionTag, before: &Before) -> Vec<Doomed> {
+        if before.freed {
+            self.freed_at_once(tag, before.replaced.as_ref());
+            return self.retire_all(tag, [&before.gone]);
+        }
+        self.retire_all(tag, [&before.replaced, &before.gone])
+    }
+
     pub(crate) async fn free_all(&self, all: Vec<Doomed>) {
         for doomed in all {
             self.free_or_leave(Some(doomed)).await;

@@ -9,14 +9,14 @@ use crate::http::{Answer, Client, Connection};
 use crate::process::{Dev, assert_status, pattern, wait_for, wait_for_tasks};
 
 /// The lines of an answer; the last one sums up.
-fn lines(answer: &Answer) -> Vec<Value> {
+pub(crate) fn lines(answer: &Answer) -> Vec<Value> {
     assert_status(answer, 200, "an answer per item");
     assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
     answer.text().lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
 /// Key, or number of the item, with its status.
-fn statuses(lines: &[Value]) -> Vec<(String, u64)> {
+pub(crate) fn statuses(lines: &[Value]) -> Vec<(String, u64)> {
     let shown = |line: &Value| {
         let key = line["key"].as_str().map_or_else(|| line["item"].to_string(), str::to_owned);
         (key, line["status"].as_u64().unwrap_or_default())
@@ -24,7 +24,7 @@ fn statuses(lines: &[Value]) -> Vec<(String, u64)> {
     lines[..lines.len() - 1].iter().map(shown).collect()
 }
 
-fn summary(lines: &[Value]) -> (u64, u64, Option<u64>) {
+pub(crate) fn summary(lines: &[Value]) -> (u64, u64, Option<u64>) {
     let last = lines.last().expect("a summary");
     let number = |name: &str| last[name].as_u64().expect("a number");
     (number("items"), number("failed"), last["stopped"]["status"].as_u64())
@@ -34,7 +34,7 @@ fn owned(pairs: &[(&str, u64)]) -> Vec<(String, u64)> {
     pairs.iter().map(|(key, status)| ((*key).to_owned(), *status)).collect()
 }
 
-fn entry(name: &str, kind: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn entry(name: &str, kind: u8, body: &[u8]) -> Vec<u8> {
     let mut block = vec![0; 512];
     block[..name.len()].copy_from_slice(name.as_bytes());
     block[124..135].copy_from_slice(format!("{:011o}", body.len()).as_bytes());
@@ -48,7 +48,7 @@ fn entry(name: &str, kind: u8, body: &[u8]) -> Vec<u8> {
     block
 }
 
-fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
     [entries.concat(), vec![0; 1024]].concat()
 }
 

@@ -15,6 +15,8 @@ mod http;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod matching;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod objects;
@@ -32,6 +34,8 @@ mod protocol;
 mod s3;
 #[cfg(test)]
 mod signer;
+#[cfg(test)]
+mod simple;
 #[cfg(test)]
 mod spare;
 #[cfg(test)]

@@ -328,6 +328,36 @@ fn a_policy_asks_about_the_request() {
 }
 
 #[test]
+fn a_policy_gives_every_user_a_folder() {
+    let guests = Guests::start();
+    let users = r#""Principal":{"AWS":"000000000000"}"#;
+    let own = r#"{"StringLike":{"s3:prefix":"own/${aws:username}/*"}}"#;
+    let whole = r#"{"Null":{"s3:if-none-match":"true"},"Bool":{"s3:ObjectCreationOperation":"true"}}"#;
+    guests.set(&[
+        &statement("Allow", users, "s3:PutObject", "/own/${aws:username}/*", "{}"),
+        &statement("Allow", users, "s3:ListBucket", "", own),
+        &statement("Deny", r#""Principal":"*""#, "s3:PutObject", "/own/${aws:PrincipalType}/*", "{}"),
+        &statement("Deny", users, "s3:PutObject", "/own/ann/once/*", whole),
+    ]);
+    let Guests { ann, bob, anyone, .. } = &guests;
+    assert_eq!((ann.put("/open/own/ann/x", b"").status, bob.put("/open/own/ann/x", b"").status), (200, 403));
+    assert_eq!((ann.put("/open/own/bob/x", b"").status, bob.put("/open/own/bob/x", b"").status), (403, 200));
+    assert_eq!(anyone.put("/open/own//x", b"").status, 401, "nobody has no folder");
+    assert_eq!(guests.dev.client.put("/open/own/User/x", b"").status, 403, "a denial with a variable");
+    assert_eq!(guests.dev.client.put("/open/own/Users/x", b"").status, 200);
+    assert_status(&guests.get(ANN, "/open?list-type=2&prefix=own%2Fann%2F", &[]), 200, "her own");
+    s3_error(&guests.get(ANN, "/open?list-type=2&prefix=own%2Fbob%2F", &[]), 403, "AccessDenied");
+    s3_error(&guests.get(ANN, "/open?list-type=2", &[]), 403, "AccessDenied");
+    let put = |more: &[(&str, &str)]| {
+        Signed::by(ANN, "PUT", "/open/own/ann/once/x", &sha256(b"x"), more).send(&guests.dev.client, b"x")
+    };
+    s3_error(&put(&[]), 403, "AccessDenied");
+    assert_status(&put(&[("if-none-match", "*")]), 200, "with the condition");
+    assert_eq!(ann.put("/open/own/ann/once/y", b"").status, 403, "the plain lane, too");
+    guests.dev.stop();
+}
+
+#[test]
 fn a_policy_asks_how_a_bucket_is_listed_and_filled() {
     let guests = Guests::start();
     let ann = r#""Principal":{"AWS":"ann"}"#;

@@ -22,6 +22,16 @@ const MAXMEMORY_BYTES: u64 = 6 << 30;
 const CONNECTIONS_MAX: u64 = 11_000;
 
 pub(crate) fn start(binary: &Path, engine: Option<&str>, which: Which) -> Result<Http> {
+    let cache_bytes = if which == Which::Cached { CACHE_BYTES } else { 0 };
+    start_as(binary, engine, which, cache_bytes)
+}
+
+/// Open to everybody, with a cache of this size.
+pub(crate) fn with_cache(binary: &Path, engine: Option<&str>, cache_bytes: u64) -> Result<Http> {
+    start_as(binary, engine, Which::Cached, cache_bytes)
+}
+
+fn start_as(binary: &Path, engine: Option<&str>, which: Which, cache_bytes: u64) -> Result<Http> {
     let data = memory_folder("sidecar")?;
     let admin = free_address()?;
     let mut command = Command::new(binary);
@@ -38,8 +48,7 @@ pub(crate) fn start(binary: &Path, engine: Option<&str>, which: Which) -> Result
             // Not in the arguments, where every user of the machine could read them.
             command.env("BLOBSTORE_ACCESS_KEY", ACCESS_KEY).env("BLOBSTORE_SECRET_KEY", SECRET_KEY)
         }
-        Which::Cached => command.args(["--anonymous", "--cache-bytes", &CACHE_BYTES.to_string()]),
-        _ => command.args(["--anonymous", "--cache-bytes", "0"]),
+        _ => command.args(["--anonymous", "--cache-bytes", &cache_bytes.to_string()]),
     };
     if let Some(engine) = engine {
         command.args(["--engine", engine]);
@@ -60,6 +69,22 @@ pub(crate) fn start(binary: &Path, engine: Option<&str>, which: Which) -> Result
 
 /// A counter of the sidecar's own metrics.
 pub(crate) fn counter(server: &Http, name: &str) -> Result<f64> {
+    let text = metrics(server)?;
+    let found = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    found.ok_or_else(|| Error::Wrong(format!("the metrics have no {name}")))
+}
+
+/// A metric of all its labels.
+pub(crate) fn sum(server: &Http, name: &str) -> Result<f64> {
+    let text = metrics(server)?;
+    let mut found = text.lines().filter(|line| line.starts_with(name)).peekable();
+    if found.peek().is_none() {
+        return Err(Error::Wrong(format!("the metrics have no {name}")));
+    }
+    Ok(found.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+}
+
+fn metrics(server: &Http) -> Result<String> {
     let admin = server.admin.ok_or_else(|| Error::Wrong("the sidecar has no admin port".to_owned()))?;
     let about = || Error::io("read the sidecar's metrics");
     let mut stream = TcpStream::connect(admin).map_err(about())?;
@@ -67,8 +92,7 @@ pub(crate) fn counter(server: &Http, name: &str) -> Result<f64> {
     stream.write_all(request.as_bytes()).map_err(about())?;
     let mut text = String::new();
     stream.read_to_string(&mut text).map_err(about())?;
-    let found = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    found.ok_or_else(|| Error::Wrong(format!("the metrics have no {name}")))
+    Ok(text)
 }
 
 /// The address of the line `ready http://ADDR`. The rest of the output is read and dropped, or the pipe would fill.

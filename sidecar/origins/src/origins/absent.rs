@@ -16,7 +16,7 @@ use super::{Inner, evaluated};
 use crate::blobs::Key;
 use crate::failure::{Failure, FailureKind};
 use crate::fill::{Ended, Member};
-use crate::filling::now_ms;
+use crate::filling::{Moment, now_ms};
 use crate::origin::{Answer, Info, Origin, Want};
 use crate::reader::{Reader, pass, passing};
 
@@ -24,12 +24,14 @@ use crate::reader::{Reader, pass, passing};
 pub const NONE_YET: Generation = Generation([0; 16]);
 
 impl Inner {
+    /// The store did not have it at `since`. The answer `None`: it may have it by now, look again.
     pub(super) async fn get_absent(
         &self,
         origin: &Arc<Origin>,
         key: &Key,
         request: &GetRequest,
-    ) -> Result<GetOutcome, StoreError> {
+        since: Option<Moment>,
+    ) -> Result<Option<GetOutcome>, StoreError> {
         self.known_absent(origin, key)?;
         let now = Instant::now();
         if let Some(range) = request.range
@@ -38,15 +40,19 @@ impl Inner {
             && !self.is_followed(key, range)
             && let Some(found) = self.get_part(origin, key, request, range).await?
         {
-            return Ok(found);
+            return Ok(Some(found));
         }
         if self.filling.memory.is_refused(key, now) && request.range.is_none() {
-            return self.get_passing(origin, key, request).await;
+            return self.get_passing(origin, key, request).await.map(Some);
         }
+        let member = match since {
+            Some(since) => self.filling.enter_since(origin, key, since),
+            None => Some(self.filling.enter(origin, key, None)),
+        };
+        let Some(member) = member else { return Ok(None) };
         self.count(origin, "miss");
-        let member = self.filling.enter(origin, key, None);
         let info = self.opened(origin, &member).await?;
-        self.read(member, info, request).await
+        self.read(member, info, request).await.map(Some)
     }
 
     pub(super) async fn head_absent(

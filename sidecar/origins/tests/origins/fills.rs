@@ -1,7 +1,7 @@
 //! One request however many readers; nothing half in the store; nobody suffers from one who leaves.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use blobstore_sidecar_runtime::tasks;
 use blobstore_sidecar_store::ErrorKind;
@@ -9,8 +9,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
 use http::Method;
+use tokio::sync::{Notify, oneshot};
 
 use crate::bench::{Bench, metric, origin, payload, read};
+use crate::between::{Between, Late};
 use crate::server::{Object, Server, until};
 
 const MIB: usize = 1 << 20;
@@ -41,6 +43,32 @@ async fn fifty_readers_of_a_large_blob_are_one_request() {
     assert_eq!(server.sent(), body.len(), "each byte came once");
     bench.is_quiet().await;
     assert!(bench.store.budget().peak() <= bench.store.budget().limit());
+}
+
+/// One who has seen that the store does not have it, and comes to the origin when it has: that is no second request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_whose_look_is_out_of_date_looks_again() {
+    let server = Server::start().await;
+    let body = payload(300_000, 1);
+    server.put("a", Object::new(body.clone()));
+    let asked = Arc::new(Notify::new());
+    let (go, gone) = oneshot::channel();
+    let hand = Arc::clone(&asked);
+    let bench = Bench::with(vec![origin(&server)], |store| {
+        Arc::new(Between { late: Mutex::new(Some(Late { asked: hand, answer: gone })), ..Between::of(store) })
+    })
+    .await;
+    let first = bench.get("a");
+    let second = async {
+        asked.notified().await;
+        assert_eq!(bench.get("a").await.expect("all bytes"), body);
+        bench.is_stored("a").await;
+        go.send(()).expect("the first still waits");
+    };
+    let (first, ()) = tokio::join!(first, second);
+    assert_eq!(first.expect("all bytes"), body);
+    assert_eq!(server.count(&Method::GET), 1);
+    bench.is_quiet().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,9 +20,13 @@ fn expired(server: &Server, name: &str) -> OriginConfig {
 async fn filled(config: OriginConfig, server: &Server, object: Object) -> Bench {
     let body = object.body.clone();
     server.put("a", object);
+    let name = config.name.clone();
     let bench = Bench::start(config).await;
     assert_eq!(bench.get("a").await.expect("filled"), body);
     bench.is_stored("a").await;
+    // A fill that is still on the list is followed by who comes, whatever the origin says by now.
+    let ended = || metric("blobstore_sidecar_origin_fills_ended_total", &[&name, "stored"]) >= 1;
+    until("the fill is off the list", ended).await;
     bench
 }
 

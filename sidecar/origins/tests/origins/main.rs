@@ -3,6 +3,7 @@
 
 mod backends;
 mod bench;
+mod between;
 mod fills;
 mod freshness;
 mod outage;

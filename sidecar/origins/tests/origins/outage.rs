@@ -4,18 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blobstore_sidecar_api::origins::{OriginConfig, OriginTimeouts, OriginWrites};
-use blobstore_sidecar_origins::{Blobs, Key, PutBody};
-use blobstore_sidecar_runtime::{budget::Budget, tasks};
-use blobstore_sidecar_store::{
-    DeleteRequest, ErrorKind, GetOutcome, GetRequest, HeadRequest, ObjectMeta, PutOutcome, PutRequest, Store,
-    StoreError, UploadProgress,
-};
-use bytes::Bytes;
+use blobstore_sidecar_runtime::tasks;
+use blobstore_sidecar_store::ErrorKind;
 use futures::StreamExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use http::Method;
 
 use crate::bench::{Bench, bucket, metric, name, origin, payload, read};
+use crate::between::Between;
 use crate::server::{Object, Server, until};
 
 const MIB: usize = 1 << 20;
@@ -126,51 +122,6 @@ async fn a_refusal_is_told_and_does_not_open_the_breaker() {
     assert_eq!((server.count(&Method::GET), breaker("refuses")), (8, 0));
 }
 
-/// A store that takes no uploads of more than so many bytes.
-#[derive(Debug)]
-struct Full {
-    store: Store,
-    after: usize,
-}
-
-impl Blobs for Full {
-    fn get(&self, request: GetRequest) -> BoxFuture<'_, Result<GetOutcome, StoreError>> {
-        Blobs::get(&self.store, request)
-    }
-    fn head(&self, request: HeadRequest) -> BoxFuture<'_, Result<ObjectMeta, StoreError>> {
-        Blobs::head(&self.store, request)
-    }
-    fn put(&self, request: PutRequest, mut body: PutBody) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
-        Box::pin(async move {
-            let mut taken = 0;
-            while taken < self.after
-                && let Some(Ok(bytes)) = body.next().await
-            {
-                taken += bytes.len();
-            }
-            assert!(request.declared_len.is_some());
-            Err(StoreError::new(ErrorKind::EngineFull, "full on purpose"))
-        })
-    }
-    fn delete(&self, request: DeleteRequest) -> BoxFuture<'_, Result<(), StoreError>> {
-        Blobs::delete(&self.store, request)
-    }
-    fn read_upload<'a>(
-        &'a self,
-        key: &'a Key,
-        progress: &'a UploadProgress,
-        at: u64,
-    ) -> BoxFuture<'a, Result<Bytes, StoreError>> {
-        Blobs::read_upload(&self.store, key, progress, at)
-    }
-    fn budget(&self) -> &Budget {
-        Blobs::budget(&self.store)
-    }
-    fn body_bytes_max(&self) -> u64 {
-        Blobs::body_bytes_max(&self.store)
-    }
-}
-
 /// A full store is no reason to fail a read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_store_does_not_take_passes_through() {
@@ -179,7 +130,9 @@ async fn what_the_store_does_not_take_passes_through() {
         let body = payload(6 * MIB, 1);
         server.put("a", Object::new(body.clone()));
         let config = origin(&server);
-        let bench = Bench::with(vec![config], |store| Arc::new(Full { store: store.clone(), after })).await;
+        let bench =
+            Bench::with(vec![config], |store| Arc::new(Between { takes: Some(after), ..Between::of(store) }))
+                .await;
         assert_eq!(bench.get("a").await.expect("all bytes"), body, "{after}");
         let requests = server.count(&Method::GET);
         assert!(requests <= 2, "the fill, and the rest");

@@ -8,8 +8,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use super::Head;
-
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+use crate::authorization::{ALGORITHM, credential_problem, other_day};
 
 /// A signature that somebody claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,11 +42,12 @@ pub fn claim(head: &Head) -> Result<Option<Claim>, Refusal> {
         if algorithm != ALGORITHM {
             return Err(("InvalidArgument", format!("X-Amz-Algorithm only supports \"{ALGORITHM}\"")));
         }
-        let scope = scope(&credential).filter(|(_, day, _)| date.starts_with(day.as_str()));
-        let Some((access_key, day, region)) = scope else {
-            let message = "Error parsing the X-Amz-Credential parameter; the Credential is mal-formed; expecting \
-                           \"<YOUR-AKID>/YYYYMMDD/REGION/s3/aws4_request\" of the day of X-Amz-Date.";
-            return Err(("AuthorizationQueryParametersError", message.to_owned()));
+        let day = date.get(.."20300101".len()).unwrap_or_default();
+        if let Some(why) = credential_problem(&credential).or_else(|| other_day(&credential, day)) {
+            return Err(("InvalidArgument", why));
+        }
+        let Some((access_key, day, region)) = scope(&credential) else {
+            return Err(("InvalidArgument", "the Credential is mal-formed".to_owned()));
         };
         return Ok(Some(Claim { access_key, policy, signature, scope: Some((day, region)) }));
     }
@@ -61,11 +61,9 @@ pub fn claim(head: &Head) -> Result<Option<Claim>, Refusal> {
 /// Access key, day and region of `key/day/region/s3/aws4_request`.
 fn scope(credential: &str) -> Option<(String, String, String)> {
     let mut parts = credential.rsplitn(5, '/');
-    let (end, service, region) = (parts.next()?, parts.next()?, parts.next()?);
+    let (_, _, region) = (parts.next()?, parts.next()?, parts.next()?);
     let (day, key) = (parts.next()?, parts.next()?);
-    let fits =
-        end == "aws4_request" && service == "s3" && !region.is_empty() && !key.is_empty() && day.len() == 8;
-    fits.then(|| (key.to_owned(), day.to_owned(), region.to_owned()))
+    Some((key.to_owned(), day.to_owned(), region.to_owned()))
 }
 
 impl Claim {

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use s3s::dto::{Timestamp, TimestampFormat};
 use serde_json::Value;
 
-use super::{PolicyError, like, malformed, unknown};
+use super::compare::{Compare, OPERATORS, Wanted, block};
+use super::pattern::{Language, Pattern};
+use super::{PolicyError, malformed, unknown};
 
 /// What is known of a request: condition keys in lower case, and what they are. A key may have several values.
 pub type Facts = Vec<(String, String)>;
@@ -17,6 +18,13 @@ const KEYS: &[&str] = &[
     "aws:referer",
     "aws:useragent",
     "aws:username",
+    "aws:userid",
+    "aws:principaltype",
+    "aws:principalarn",
+    "aws:principalaccount",
+    "aws:principalisawsservice",
+    "aws:viaawsservice",
+    "aws:resourceaccount",
     "aws:currenttime",
     "aws:epochtime",
     "s3:prefix",
@@ -25,38 +33,25 @@ const KEYS: &[&str] = &[
     "s3:versionid",
     "s3:authtype",
     "s3:signatureversion",
+    "s3:signatureage",
+    "s3:tlsversion",
+    "s3:resourceaccount",
+    "s3:objectcreationoperation",
     "s3:if-match",
     "s3:if-none-match",
-    "s3:requestobjecttagkeys",
+    MANY,
 ];
+/// The one key with several values.
+const MANY: &str = "s3:requestobjecttagkeys";
 /// Keys of which the start is known: headers, and tags by their names.
 const STARTS: &[&str] = &["s3:x-amz-", EXISTING_TAG, "s3:requestobjecttag/"];
 /// Tags of the object that is there already: who asks for them has to look.
 pub const EXISTING_TAG: &str = "s3:existingobjecttag/";
+/// The id of whoever did not sign.
+pub const ANONYMOUS: &str = "anonymous";
 /// Ranges of addresses wider than this are as good as everybody, as AWS counts.
 const BITS_V4_MIN: u8 = 8;
 const BITS_V6_MIN: u8 = 32;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Compare {
-    Equals,
-    EqualsIgnoreCase,
-    Like,
-    Bool,
-    Ip,
-    /// Numbers, and times as numbers: holds for these orders of what is to what is wanted.
-    Number {
-        less: bool,
-        equal: bool,
-        greater: bool,
-    },
-    Date {
-        less: bool,
-        equal: bool,
-        greater: bool,
-    },
-    Null,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Over {
@@ -74,51 +69,44 @@ pub(super) struct Condition {
     if_exists: bool,
     over: Over,
     key: String,
-    values: Vec<String>,
+    values: Vec<Pattern>,
 }
 
-use Compare::{Bool, Date, Equals, EqualsIgnoreCase, Ip, Like, Null, Number};
+/// Is this key, in lower case, one that requests are looked at for?
+pub(super) fn is_known(key: &str) -> bool {
+    KEYS.contains(&key) || STARTS.iter().any(|start| key.len() > start.len() && key.starts_with(start))
+}
 
-const OPERATORS: &[(&str, Compare, bool)] = &[
-    ("StringEquals", Equals, false),
-    ("StringNotEquals", Equals, true),
-    ("StringEqualsIgnoreCase", EqualsIgnoreCase, false),
-    ("StringNotEqualsIgnoreCase", EqualsIgnoreCase, true),
-    ("StringLike", Like, false),
-    ("StringNotLike", Like, true),
-    ("Bool", Bool, false),
-    ("IpAddress", Ip, false),
-    ("NotIpAddress", Ip, true),
-    ("NumericEquals", Number { less: false, equal: true, greater: false }, false),
-    ("NumericNotEquals", Number { less: false, equal: true, greater: false }, true),
-    ("NumericLessThan", Number { less: true, equal: false, greater: false }, false),
-    ("NumericLessThanEquals", Number { less: true, equal: true, greater: false }, false),
-    ("NumericGreaterThan", Number { less: false, equal: false, greater: true }, false),
-    ("NumericGreaterThanEquals", Number { less: false, equal: true, greater: true }, false),
-    ("DateEquals", Date { less: false, equal: true, greater: false }, false),
-    ("DateNotEquals", Date { less: false, equal: true, greater: false }, true),
-    ("DateLessThan", Date { less: true, equal: false, greater: false }, false),
-    ("DateLessThanEquals", Date { less: true, equal: true, greater: false }, false),
-    ("DateGreaterThan", Date { less: false, equal: false, greater: true }, false),
-    ("DateGreaterThanEquals", Date { less: false, equal: true, greater: true }, false),
-    ("Null", Null, false),
-];
+/// May it have several values?
+pub(super) fn has_many(key: &str) -> bool {
+    key == MANY
+}
+
+/// The key of a tag of the object that is there already.
+pub(super) fn is_tag(key: &str) -> bool {
+    key.starts_with(EXISTING_TAG)
+}
 
 /// All conditions of a statement; all must hold.
-pub(super) fn parse(given: Option<&Value>) -> Result<Vec<Condition>, PolicyError> {
+pub(super) fn parse(given: Option<&Value>, language: Language) -> Result<Vec<Condition>, PolicyError> {
     let Some(given) = given else { return Ok(Vec::new()) };
     let operators = given.as_object().ok_or_else(|| malformed("Conditions must be an object"))?;
     let mut all = Vec::new();
     for (operator, keys) in operators {
         let keys = keys.as_object().ok_or_else(|| malformed("Conditions must be an object"))?;
         for (key, values) in keys {
-            all.push(condition(operator, key, values)?);
+            all.push(condition(operator, key, values, language)?);
         }
     }
     Ok(all)
 }
 
-fn condition(operator: &str, key: &str, values: &Value) -> Result<Condition, PolicyError> {
+fn condition(
+    operator: &str,
+    key: &str,
+    values: &Value,
+    language: Language,
+) -> Result<Condition, PolicyError> {
     let (over, rest) = match operator.split_once(':') {
         Some(("ForAllValues", rest)) => (Over::All, rest),
         Some(("ForAnyValue", rest)) => (Over::Any, rest),
@@ -132,21 +120,30 @@ fn condition(operator: &str, key: &str, values: &Value) -> Result<Condition, Pol
     let Some((_, compare, negated)) = known else {
         return Err(malformed(&format!("Invalid Condition type : {operator}")));
     };
+    // What is not there is what Null asks about.
+    if if_exists && *compare == Compare::Null {
+        return Err(malformed(&format!("Invalid Condition type : {operator}")));
+    }
     let key_lower = key.to_ascii_lowercase();
-    if !KEYS.contains(&key_lower.as_str()) && !STARTS.iter().any(|start| key_lower.starts_with(start)) {
+    if !is_known(&key_lower) {
         return Err(unknown(&format!("The condition key {key}")));
     }
     let all = match values {
         Value::Array(all) => all.iter().collect(),
         one => vec![one],
     };
-    let values: Vec<String> = all.into_iter().map(text).collect::<Result<_, _>>()?;
-    if values.is_empty() || values.iter().any(|value| value.contains("${")) {
-        return Err(unknown("A condition without values, or with a variable,"));
+    // Only texts have variables: a number or an address with one is none.
+    let language = if compare.is_text() { language } else { Language::Plain };
+    let values: Vec<Pattern> = all
+        .into_iter()
+        .map(|value| Pattern::parse(&text(value)?, language))
+        .collect::<Result<_, PolicyError>>()?;
+    if values.is_empty() {
+        return Err(unknown("A condition without values"));
     }
     let condition =
         Condition { compare: *compare, negated: *negated, if_exists, over, key: key_lower, values };
-    if !condition.values.iter().all(|value| condition.is_readable(value)) {
+    if !condition.values.iter().all(|value| compare.is_readable(&value.text)) {
         return Err(malformed(&format!("Invalid value for the condition {operator} on {key}")));
     }
     Ok(condition)
@@ -165,111 +162,55 @@ impl Condition {
     pub(super) fn holds(&self, facts: &[(String, String)]) -> bool {
         let found: Vec<&str> =
             facts.iter().filter(|(key, _)| *key == self.key).map(|(_, value)| value.as_str()).collect();
-        if self.compare == Null {
-            return self.values.iter().any(|value| value.eq_ignore_ascii_case("true")) == found.is_empty();
+        if self.compare == Compare::Null {
+            return self.values.iter().any(|value| value.text.eq_ignore_ascii_case("true"))
+                == found.is_empty();
         }
+        let wanted: Vec<Wanted<'_>> = self
+            .values
+            .iter()
+            .filter_map(|value| Some(Wanted { text: &value.text, pieces: value.filled(facts)? }))
+            .collect();
+        let fits = |found: &&str| self.fits(found, &wanted);
         match self.over {
-            Over::All => found.iter().all(|found| self.fits(found)),
-            Over::Any => found.iter().any(|found| self.fits(found)),
+            Over::All => found.iter().all(fits),
+            Over::Any => found.iter().any(fits),
             // What is not there is unlike anything.
             Over::One if found.is_empty() => self.if_exists || self.negated,
-            Over::One => found.iter().all(|found| self.fits(found)),
+            Over::One => found.iter().all(fits),
         }
     }
 
-    fn fits(&self, found: &str) -> bool {
-        self.values.iter().any(|wanted| self.compare.fits(found, wanted)) != self.negated
+    fn fits(&self, found: &str, wanted: &[Wanted<'_>]) -> bool {
+        wanted.iter().any(|wanted| self.compare.fits(found, wanted)) != self.negated
     }
 
-    /// The key of a tag of the object that is there already.
+    /// Does it ask about a tag of the object that is there already?
     pub(super) fn wants_tags(&self) -> bool {
-        self.key.starts_with(EXISTING_TAG)
+        is_tag(&self.key) || self.values.iter().flat_map(Pattern::variables).any(is_tag)
     }
 
-    /// Does it let in only who comes from a few addresses?
+    pub(super) fn values(&self) -> &[Pattern] {
+        &self.values
+    }
+
+    /// Does it let in only who comes from a few addresses, or is one of a few users?
     pub(super) fn is_narrow(&self) -> bool {
-        let narrow = |value: &String| {
-            block(value).is_some_and(|(address, bits)| match address {
+        let narrow = |value: &Pattern| {
+            block(&value.text).is_some_and(|(address, bits)| match address {
                 IpAddr::V4(_) => bits >= BITS_V4_MIN,
                 IpAddr::V6(_) => bits >= BITS_V6_MIN,
             })
         };
-        let kind = self.compare == Ip && !self.negated && !self.if_exists && self.over == Over::One;
-        kind && self.key == "aws:sourceip" && self.values.iter().all(narrow)
-    }
-
-    fn is_readable(&self, value: &str) -> bool {
-        match self.compare {
-            Ip => block(value).is_some(),
-            Bool | Null => ["true", "false"].iter().any(|known| value.eq_ignore_ascii_case(known)),
-            Number { .. } => value.parse::<f64>().is_ok(),
-            Date { .. } => seconds(value).is_some(),
-            Equals | EqualsIgnoreCase | Like => true,
+        if self.negated || self.if_exists || self.over != Over::One {
+            return false;
         }
-    }
-}
-
-impl Compare {
-    fn fits(self, found: &str, wanted: &str) -> bool {
-        let ordered = |order: Option<std::cmp::Ordering>, less, equal, greater| match order {
-            Some(std::cmp::Ordering::Less) => less,
-            Some(std::cmp::Ordering::Equal) => equal,
-            Some(std::cmp::Ordering::Greater) => greater,
-            None => false,
-        };
-        match self {
-            Equals => found == wanted,
-            EqualsIgnoreCase | Bool => found.to_lowercase() == wanted.to_lowercase(),
-            Like => like(wanted.as_bytes(), found.as_bytes()),
-            Ip => found.parse().is_ok_and(|address| within(address, wanted)),
-            Number { less, equal, greater } => {
-                let pair = found.parse::<f64>().ok().zip(wanted.parse::<f64>().ok());
-                ordered(pair.and_then(|(found, wanted)| found.partial_cmp(&wanted)), less, equal, greater)
-            }
-            Date { less, equal, greater } => {
-                let pair = seconds(found).zip(seconds(wanted));
-                ordered(pair.and_then(|(found, wanted)| found.partial_cmp(&wanted)), less, equal, greater)
-            }
-            Null => false,
+        let user = |value: &Pattern| value.variables().next().is_none() && value.text != ANONYMOUS;
+        match (self.compare, self.key.as_str()) {
+            (Compare::Ip, "aws:sourceip") => self.values.iter().all(narrow),
+            (Compare::Equals, "aws:userid") => self.values.iter().all(user),
+            _ => false,
         }
-    }
-}
-
-/// Seconds since 1970 of a date, or of a number that is that already.
-fn seconds(text: &str) -> Option<f64> {
-    if let Ok(number) = text.parse() {
-        return Some(number);
-    }
-    let long = if text.len() == "2030-01-01".len() { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    let time = Timestamp::parse(TimestampFormat::DateTime, &long).ok()?;
-    let mut out = Vec::new();
-    time.format(TimestampFormat::EpochSeconds, &mut out).ok()?;
-    String::from_utf8(out).ok()?.parse().ok()
-}
-
-/// `203.0.113.0/24`, or one address.
-fn block(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, bits) = match text.split_once('/') {
-        None => (text.parse::<IpAddr>().ok()?, None),
-        Some((address, bits)) => (address.parse::<IpAddr>().ok()?, Some(bits.parse::<u8>().ok()?)),
-    };
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    let bits = bits.unwrap_or(most);
-    (bits <= most).then_some((address, bits))
-}
-
-fn within(address: IpAddr, text: &str) -> bool {
-    let Some((network, bits)) = block(text) else { return false };
-    match (address.to_canonical(), network) {
-        (IpAddr::V4(address), IpAddr::V4(network)) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
-            u32::from(address) & mask == u32::from(network) & mask
-        }
-        (IpAddr::V6(address), IpAddr::V6(network)) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
-            u128::from(address) & mask == u128::from(network) & mask
-        }
-        _ => false,
     }
 }
 
@@ -280,7 +221,7 @@ mod tests {
     use super::*;
 
     fn check(given: &Value, facts: &[(&str, &str)], want: bool) {
-        let all = parse(Some(given)).expect("conditions");
+        let all = parse(Some(given), Language::Variables).expect("conditions");
         let facts: Facts =
             facts.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         assert_eq!(all.iter().all(|one| one.holds(&facts)), want, "{given} {facts:?}");
@@ -304,6 +245,14 @@ mod tests {
         let two = json!({"StringEquals": {"s3:prefix": "a", "s3:delimiter": "/"}});
         check(&two, &[("s3:prefix", "a")], false);
         check(&two, &[("s3:prefix", "a"), ("s3:delimiter", "/")], true);
+        let own = prefix("StringEquals", json!("${aws:username}/*"));
+        check(&own, &[("s3:prefix", "ann/*"), ("aws:username", "ann")], true);
+        check(&own, &[("s3:prefix", "ann/x"), ("aws:username", "ann")], false);
+        check(&prefix("StringLike", json!("${*}*")), &[("s3:prefix", "*x")], true);
+        check(&prefix("StringLike", json!("${*}*")), &[("s3:prefix", "x")], false);
+        let arn = json!({"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::*:user/a*"}});
+        check(&arn, &[("aws:principalarn", "arn:aws:iam::000000000000:user/ann")], true);
+        check(&arn, &[("aws:principalarn", "arn:aws:iam::000000000000:user/bob")], false);
     }
 
     #[test]
@@ -343,18 +292,28 @@ mod tests {
             json!({"StringAlmostEquals": {"s3:prefix": "a"}}),
             json!({"IpAddress": {"aws:SourceIp": "10.0.0.0/33"}}),
             json!({"IpAddress": {"aws:SourceIp": "home"}}),
+            json!({"NullIfExists": {"s3:prefix": "true"}}),
+            json!({"ForSomeValues:StringEquals": {"s3:prefix": "a"}}),
             json!({"Bool": {"aws:SecureTransport": "maybe"}}),
             json!({"NumericEquals": {"s3:max-keys": "ten"}}),
             json!({"DateLessThan": {"aws:CurrentTime": "soon"}}),
+            json!({"IpAddress": {"aws:SourceIp": "${aws:SourceIp}"}}),
         ] {
-            assert!(matches!(parse(Some(&given)), Err(PolicyError::Malformed(_))), "{given}");
+            assert!(
+                matches!(parse(Some(&given), Language::Variables), Err(PolicyError::Malformed(_))),
+                "{given}"
+            );
         }
         for given in [
             json!({"StringEquals": {"aws:SourceVpc": "vpc-1"}}),
-            json!({"StringLike": {"s3:prefix": "${aws:username}/*"}}),
+            json!({"StringLike": {"s3:prefix": "${aws:PrincipalTag/team}/*"}}),
+            json!({"StringEquals": {"s3:ExistingObjectTag/": "a"}}),
             json!({"StringEquals": {"s3:prefix": []}}),
         ] {
-            assert!(matches!(parse(Some(&given)), Err(PolicyError::NotImplemented(_))), "{given}");
+            assert!(
+                matches!(parse(Some(&given), Language::Variables), Err(PolicyError::NotImplemented(_))),
+                "{given}"
+            );
         }
     }
 }

@@ -96,7 +96,7 @@ fn principal(value: &Value) -> Result<Principal, PolicyError> {
             path.rsplit('/').next().unwrap_or_default()
         }
     };
-    if name.is_empty() || name.contains(['*', '?']) {
+    if name.is_empty() || name.contains(['*', '?', '$']) {
         return Err(invalid());
     }
     Ok(Principal::User(name.to_owned()))

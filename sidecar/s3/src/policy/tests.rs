@@ -106,7 +106,7 @@ fn conditions_are_looked_at() {
     let text = r#""Effect":"Deny","Principal":"*","Action":"s3:*",
         "Condition":{"Bool":{"aws:SecureTransport":"false"}}"#;
     let policy = one(text);
-    assert!(policy.has_conditions() && !policy.wants_tags());
+    assert!(!policy.wants_tags());
     assert_eq!(by(&policy, Some("ann"), "s3:GetObject", &[("aws:securetransport", "false")]), Verdict::Deny);
     assert_eq!(by(&policy, Some("ann"), "s3:GetObject", &[("aws:securetransport", "true")]), Verdict::Silent);
 }
@@ -130,14 +130,54 @@ fn what_is_open_to_anybody_is_public() {
 }
 
 #[test]
-fn stars_stand_for_any_text() {
-    for (pattern, text, want) in [
-        ("*", "", true),
-        ("a*c", "abbc", true),
-        ("a*c", "abb", false),
-        ("a?c*", "abcd", true),
-        ("", "a", false),
-    ] {
-        assert_eq!(like(pattern.as_bytes(), text.as_bytes()), want, "{pattern} {text}");
+fn variables_are_followed_where_the_version_has_them() {
+    let home = |version: &str| {
+        let text = format!(
+            r#"{{{version}"Statement":{{"Effect":"Allow","Principal":"*","Action":"s3:GetObject",
+                "Resource":"arn:aws:s3:::b/home/${{aws:username}}/*",
+                "Condition":{{"StringEquals":{{"s3:x-amz-meta":"${{aws:userid}}"}}}}}}}}"#
+        );
+        Policy::parse(&text, "b").expect("a policy")
+    };
+    let ask = |policy: &Policy, user: Option<&str>, key: &str, sent: &str| {
+        let mut facts: Facts = vec![("s3:x-amz-meta".to_owned(), sent.to_owned())];
+        for fact in ["aws:username", "aws:userid"] {
+            facts.extend(user.map(|user| (fact.to_owned(), user.to_owned())));
+        }
+        policy.verdict(Deed { user, action: "s3:GetObject", bucket: "b", key, facts: &facts }, false)
+    };
+    let new = home(r#""Version":"2012-10-17","#);
+    assert_eq!(ask(&new, Some("ann"), "home/ann/x", "ann"), Verdict::Allow);
+    assert_eq!(ask(&new, Some("ann"), "home/ann/x", "bob"), Verdict::Silent);
+    assert_eq!(ask(&new, Some("ann"), "home/bob/x", "ann"), Verdict::Silent);
+    assert_eq!(ask(&new, None, "home//x", ""), Verdict::Silent);
+    for old in ["", r#""Version":"2008-10-17","#] {
+        let old = home(old);
+        assert_eq!(ask(&old, Some("ann"), "home/ann/x", "ann"), Verdict::Silent);
+        assert_eq!(ask(&old, Some("ann"), "home/${aws:username}/x", "${aws:userid}"), Verdict::Allow);
     }
+    assert!(!new.wants_tags());
+    let tags = READ.replace("pub/*", "${s3:ExistingObjectTag/team}/*");
+    assert!(Policy::parse(&tags, "b").expect("a policy").wants_tags());
+}
+
+#[test]
+fn a_variable_that_stands_for_nothing_is_about_nothing() {
+    let one = |part: &str| {
+        let text = format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Deny","Principal":"*","Action":"s3:GetObject",{part}}}}}"#
+        );
+        Policy::parse(&text, "b").expect("a policy")
+    };
+    let but = one(r#""NotResource":"arn:aws:s3:::b/${aws:username}/*""#);
+    assert_eq!(by(&but, Some("ann"), "s3:GetObject", &[("aws:username", "ann")]), Verdict::Deny);
+    assert_eq!(by(&but, None, "s3:GetObject", &[]), Verdict::Silent);
+    let unlike = one(
+        r#""Resource":"arn:aws:s3:::b/*","Condition":{"StringNotLike":{"s3:prefix":["a","${aws:username}*"]}}"#,
+    );
+    assert_eq!(by(&unlike, Some("ann"), "s3:GetObject", &[("aws:username", "ann")]), Verdict::Deny);
+    assert_eq!(by(&unlike, None, "s3:GetObject", &[]), Verdict::Silent);
+    let default = READ.replace("pub/*", "${aws:username, 'all'}/*");
+    check(&default, "s3:GetObject", "all/x", Verdict::Allow);
+    check(&default, "s3:GetObject", "pub/a", Verdict::Silent);
 }

@@ -10,7 +10,7 @@ use http::StatusCode;
 use http::header::HeaderValue;
 use serde::Deserialize;
 
-use super::Line;
+use super::report::Line;
 use crate::body::{BodyError, RequestBody};
 use crate::error::ApiError;
 use crate::route::{Bulk, name_error};
@@ -23,6 +23,7 @@ const SMALL_BYTES_MAX: u64 = 64 << 10;
 const FILL_BYTES_MAX: u64 = 1 << 20;
 
 /// The body cannot be read on.
+#[derive(Debug)]
 pub(super) struct Stop(pub(super) ApiError);
 
 pub(super) enum Item {
@@ -91,6 +92,8 @@ impl Items {
             _ if self.ended => Ok(None),
             Bulk::Delete => self.line().await,
             Bulk::Upload { .. } => self.entry().await,
+            // No body names them.
+            Bulk::Found { .. } => Ok(None),
         }
     }
 
@@ -273,7 +276,7 @@ fn asked(line: &[u8]) -> Result<Item, ApiError> {
     Ok(Item::Delete(Delete { name, version, if_match }))
 }
 
-fn refused(error: ApiError) -> Item {
+pub(super) fn refused(error: ApiError) -> Item {
     Item::Refused(Line::refused(error))
 }
 
@@ -282,7 +285,7 @@ fn named(name: &[u8], error: ApiError) -> Item {
     Item::Refused(Line { key, ..Line::refused(error) })
 }
 
-fn cut_off() -> Stop {
+pub(super) fn cut_off() -> Stop {
     Stop(ApiError::bad_request("IncompleteBody", "the body ends in the middle: what came whole was done"))
 }
 

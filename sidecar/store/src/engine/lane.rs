@@ -30,6 +30,8 @@ pub(crate) struct Lane {
     socket: Socket,
     /// Bytes read and not yet used.
     left: Vec<u8>,
+    /// For the next commands.
+    pub(crate) scratch: Vec<u8>,
     outstanding: u32,
     broken: bool,
     client_id: i64,
@@ -63,6 +65,7 @@ impl Lane {
         let mut lane = Self {
             socket,
             left: Vec::new(),
+            scratch: Vec::new(),
             outstanding: 0,
             broken: false,
             client_id: 0,

@@ -96,7 +96,9 @@ impl Lanes {
         let lane = match self.idle_lane() {
             Some(lane) => lane,
             None => {
-                let lane = Lane::connect(&self.0.address, self.0.auth.as_ref(), self.0.timeout).await?;
+                // Boxed: it is rare, and everybody waits here.
+                let connect = Lane::connect(&self.0.address, self.0.auth.as_ref(), self.0.timeout);
+                let lane = Box::pin(connect).await?;
                 LANES_OPENED.inc();
                 lane
             }

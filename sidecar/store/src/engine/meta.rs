@@ -1,5 +1,6 @@
 //! The `redis` crate's multiplexed connection, opened when needed and dropped when it breaks. Scripts, listings,
-//! buckets, the sweeper: everything without payload.
+//! buckets, the sweeper: everything without payload. Its futures are large (3 KB), so each is boxed where it is asked: or
+//! every task that may ask something would be as large, whether it does or not.
 
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ impl Meta {
 
     pub(crate) async fn query<T: FromRedisValue>(&self, doing: &str, cmd: &Cmd) -> Result<T, StoreError> {
         let (number, mut connection) = self.connection().await?;
-        let answer = cmd.query_async(&mut connection).await;
+        let answer = Box::pin(cmd.query_async(&mut connection)).await;
         self.settle(doing, number, answer).await
     }
 
@@ -48,7 +49,7 @@ impl Meta {
         pipe: &Pipeline,
     ) -> Result<T, StoreError> {
         let (number, mut connection) = self.connection().await?;
-        let answer = pipe.query_async(&mut connection).await;
+        let answer = Box::pin(pipe.query_async(&mut connection)).await;
         self.settle(doing, number, answer).await
     }
 
@@ -67,7 +68,7 @@ impl Meta {
         for arg in args {
             call.arg(*arg);
         }
-        let answer = call.invoke_async(&mut connection).await;
+        let answer = Box::pin(call.invoke_async(&mut connection)).await;
         self.settle(script.name, number, answer).await
     }
 
@@ -102,7 +103,7 @@ impl Meta {
         if let Some(Opened(connection)) = &open.1 {
             return Ok((open.0, connection.clone()));
         }
-        let connection = self.connect().await?;
+        let connection = Box::pin(self.connect()).await?;
         open.0 += 1;
         open.1 = Some(Opened(connection.clone()));
         Ok((open.0, connection))

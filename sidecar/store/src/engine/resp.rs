@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::scripts::Script;
+
 /// Deepest nesting of a reply. EXEC of a script that returns an array is 2.
 const DEPTH_MAX: u8 = 4;
 /// Longest array of a reply on a lane.
@@ -107,6 +109,9 @@ pub(crate) fn bulk_header(bytes: &[u8]) -> Result<Option<(usize, usize)>, ()> {
 /// What a small upload sends beside its payload: three keys with their values' headers, and a commit of twenty words.
 const SCRATCH_BYTES: usize = 1_536;
 
+/// Most that a lane keeps for its next commands.
+const SCRATCH_BYTES_KEPT: usize = 4 << 10;
+
 #[derive(Debug)]
 pub(crate) enum Part {
     /// A run of `scratch`.
@@ -125,6 +130,18 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
+    /// Writes into what another has left.
+    pub(crate) fn reusing(scratch: Vec<u8>) -> Self {
+        Self { scratch, ..Self::default() }
+    }
+
+    /// Room for the next, without what was written.
+    pub(crate) fn left(self) -> Vec<u8> {
+        let mut scratch = self.scratch;
+        scratch.clear();
+        if scratch.capacity() > SCRATCH_BYTES_KEPT { Vec::new() } else { scratch }
+    }
+
     pub(crate) fn command(&mut self, args: &[&[u8]]) {
         self.start(args.len());
         for arg in args {
@@ -134,20 +151,51 @@ impl Outgoing {
 
     /// `SET key value [EX seconds]`, the value as it lies in its frames.
     pub(crate) fn set(&mut self, key: &str, value: &[Bytes], expire_seconds: Option<u32>) {
-        let len: usize = value.iter().map(Bytes::len).sum();
-        // Grown step by step it would be copied five times on its way to a commit.
-        self.scratch.reserve(if self.scratch.is_empty() { SCRATCH_BYTES } else { 0 });
+        self.reserve();
         self.start(if expire_seconds.is_some() { 5 } else { 3 });
         self.arg(b"SET");
         self.arg(key.as_bytes());
-        self.header(b'$', len);
-        self.flush_own();
-        self.parts.extend(value.iter().filter(|frame| !frame.is_empty()).cloned().map(Part::Shared));
-        self.scratch.extend_from_slice(b"\r\n");
+        self.value(value);
         if let Some(seconds) = expire_seconds {
             self.arg(b"EX");
             self.arg(seconds.to_string().as_bytes());
         }
+    }
+
+    /// A call of a script; what is large of its arguments comes last, as it lies in its frames.
+    pub(crate) fn script(
+        &mut self,
+        script: &Script,
+        keys: &[impl AsRef<[u8]>],
+        args: &[&[u8]],
+        values: &[&[Bytes]],
+    ) {
+        self.reserve();
+        self.start(3 + keys.len() + args.len() + values.len());
+        self.arg(b"EVALSHA");
+        self.arg(script.hash().as_bytes());
+        self.arg(keys.len().to_string().as_bytes());
+        for key in keys {
+            self.arg(key.as_ref());
+        }
+        for arg in args {
+            self.arg(arg);
+        }
+        for value in values {
+            self.value(value);
+        }
+    }
+
+    /// Grown step by step it would be copied five times on its way to a commit.
+    fn reserve(&mut self) {
+        self.scratch.reserve(if self.scratch.is_empty() { SCRATCH_BYTES } else { 0 });
+    }
+
+    fn value(&mut self, frames: &[Bytes]) {
+        self.header(b'$', frames.iter().map(Bytes::len).sum());
+        self.flush_own();
+        self.parts.extend(frames.iter().filter(|frame| !frame.is_empty()).cloned().map(Part::Shared));
+        self.scratch.extend_from_slice(b"\r\n");
     }
 
     fn start(&mut self, args: usize) {

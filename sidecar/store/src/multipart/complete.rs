@@ -283,7 +283,7 @@ impl Upload {
             }
             out.set(&staged, &record, Some(STAGED_SECONDS));
             if !stops {
-                let mut commit = object.commit(&head, Some(&object.guard.entry), None);
+                let mut commit = object.commit(&head);
                 commit.parts = Some(&assembly.commit);
                 commit.append(out);
             }
@@ -351,8 +351,10 @@ fn whole_checksum(
     if let Some(expected) = wanted.checksum.filter(comparable) {
         let known = whole.or_else(|| checks::crc64_checksum(crc64));
         if !known.is_some_and(|known| known.same_value(&expected)) {
-            let message =
-                format!("the object does not match the {} checksum sent", expected.algorithm.name());
+            let message = format!(
+                "The {} you specified did not match the calculated checksum.",
+                expected.algorithm.name()
+            );
             return Err(StoreError::new(ErrorKind::BadDigest, message));
         }
     }

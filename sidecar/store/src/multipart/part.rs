@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     CrashPoint, ErrorKind, PutRequest, StoreError,
-    commit::{Committed, evalsha, swept, words},
+    commit::{Committed, swept, words},
     context::Inner,
     engine::{Outgoing, Reply, errors},
     put::{Large, PartOf, Step, Upload},
@@ -178,7 +178,6 @@ impl Upload {
         let (tag, entry) = (self.target.tag, &self.guard.entry);
         let Some(part) = self.part else { return };
         let keys = [key::upload(tag, part.upload), key::journal(tag), key::sums(tag), key::pending_free(tag)];
-        let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
         let quota = if self.bucket.quota_bytes.is_some() { "1" } else { "0" };
         let args = [
             entry.member(),
@@ -193,7 +192,7 @@ impl Upload {
             self.inner.options.timing.upload_ttl.as_millis().to_string(),
         ];
         let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
-        evalsha(out, &scripts::PART_COMMIT, &keys, &args);
+        out.script(&scripts::PART_COMMIT, &keys, &args, &[]);
     }
 
     /// Ledger and memory learn what the script did.

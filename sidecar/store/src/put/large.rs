@@ -151,7 +151,7 @@ impl Upload {
                 out.set(&manifest_key, &manifest, None);
                 out.set(&staged, &record, Some(STAGED_SECONDS));
                 if !staged_only {
-                    upload.commit(&head, Some(&upload.guard.entry), None).append(out);
+                    upload.commit(&head).append(out);
                 }
             };
             let replies = self.exchange(build, payload).await?;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::{Upload, large::Sender};
 use crate::{
     CrashPoint, ErrorKind, PutRequest, StoreError,
-    commit::{Committed, STAGED_SECONDS, Want, committed, evalsha, swept},
+    commit::{Committed, STAGED_SECONDS, Want, committed, swept},
     context::{Inner, Target},
     doomed::Doomed,
     engine::{Outgoing, Reply, errors},
@@ -147,7 +147,7 @@ impl Rewrite {
             if !stops {
                 let keys = [&staged, &record_key, &journal, &freed].map(String::as_bytes);
                 let args = [same.get(..SAME_BYTES).unwrap_or_default(), member.as_bytes()];
-                evalsha(out, &scripts::SWAP, &keys, &args);
+                out.script(&scripts::SWAP, &keys, &args, &[]);
             }
         };
         let replies = upload.exchange(build, u64::from(manifest_len) + new.value_len() as u64).await?;

@@ -1,4 +1,3 @@
-#!lua
 -- KEYS bucket, names of buckets, sums; ARGV name, quota or ''
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'EXISTS'} end
 local now = redis.call('TIME')

@@ -1,4 +1,3 @@
-#!lua
 -- Sets or deletes a small named document of a bucket. KEYS bucket; ARGV 1 field, 2 text, 3 '1': delete, 4 most documents
 if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('HEXISTS', KEYS[1], 'deleting') == 1 then return {'ABSENT'} end
 local old = redis.call('HGET', KEYS[1], ARGV[1])

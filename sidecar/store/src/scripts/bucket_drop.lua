@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- KEYS bucket, names of buckets; ARGV name, epoch
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[2] then return 0 end
 redis.call('UNLINK', KEYS[1])

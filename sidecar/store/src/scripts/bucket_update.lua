@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- KEYS bucket
 -- ARGV 1 'quota' and the quota or ''; 'close': the deletion begins, answers with the epoch to seal;
 --      'reopen': it did not come to pass, seals up to now are void

@@ -1,4 +1,3 @@
-#!lua
 -- Sets what a bucket keeps, under a new epoch. KEYS bucket; ARGV 1 field, 2 text
 -- Answers with the length of the old text and the epoch before.
 if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('HEXISTS', KEYS[1], 'deleting') == 1 then return {'ABSENT'} end

@@ -1,4 +1,3 @@
-#!lua
 -- Quota for a partition, at the bucket's home: the answer is the partition's whole lease.
 -- KEYS bucket; ARGV 1 partition, 2 bytes needed, 3 smallest grant, 4 '1': give back down to the bytes needed
 local fields = redis.call('HMGET', KEYS[1], 'quota', 'leased', 'l:' .. ARGV[1])

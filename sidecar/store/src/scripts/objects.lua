@@ -1,6 +1,5 @@
-#!lua flags=allow-oom
 -- What the scripts share that change objects; each of them follows behind this text. `at` is where the object lives:
--- its record, bucket, sums, list of generations to free, and the tag once it is known.
+-- its record, bucket, sums, list of generations to free.
 local function clock()
   local now = redis.call('TIME')
   return now[1] * 1000 + math.floor(now[2] / 1000)
@@ -25,10 +24,15 @@ local function doom(at, head)
   if flag(head, 4) then entry = entry .. string.format(':%.0f', size_of(head)) end
   redis.call('ZADD', at.doomed, clock(), entry)
 end
-local function end_later(at, head, member)
-  local ends = struct.unpack('<I8', string.sub(head, 49, 56))
-  if ends > 0 then
-    local tag = at.tag or string.match(at.record, '^o:(%b{})')
-    redis.call('ZADD', 'e:' .. tag, string.format('%.0f', ends), member)
+-- `unread` is '1' if nobody reads it: then a body of one chunk goes here and now, any other goes by the list. Answers '1'
+-- if it has gone.
+local function release(at, head, unread)
+  local chunks, _, manifest = struct.unpack('<I4I4I4', string.sub(head, 101, 112))
+  if unread ~= '1' or chunks ~= 1 or manifest >= 2147483648 or flag(head, 4) then
+    doom(at, head)
+    return ''
   end
+  local body = string.sub(at.sums, 2) .. ':' .. hex(id_of(head))
+  redis.call('UNLINK', 'c' .. body .. ':0', 'k' .. body)
+  return '1'
 end

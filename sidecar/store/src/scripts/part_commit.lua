@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Makes a stored body a part of an open upload; the part of this number that was there goes to the list of generations
 -- to free. Bytes of parts count as reserved until the upload is completed.
 -- KEYS upload, journal, sums, pending free

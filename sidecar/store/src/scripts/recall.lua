@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Cuts a partition's lease down to what it uses. KEYS sums; ARGV bucket. Answers the lease that is left, or -1.
 local sums = redis.call('HMGET', KEYS[1], 'b:' .. ARGV[1], 'r:' .. ARGV[1], 'l:' .. ARGV[1])
 if not sums[3] then return -1 end

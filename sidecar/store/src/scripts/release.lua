@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Takes an abandoned upload out of the journal, after its chunks are gone.
 -- KEYS journal, sums; ARGV 1 entry, 2 bucket, 3 reserved bytes
 local gone = redis.call('ZREM', KEYS[1], ARGV[1])

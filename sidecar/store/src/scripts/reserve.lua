@@ -1,4 +1,3 @@
-#!lua
 -- Enters an upload into the journal, or renews its entry, and reserves quota.
 -- KEYS journal, sums, record
 -- ARGV 1 entry so far or '', 2 entry up to the reserved bytes, 3 entry behind them, 4 ttl ms, 5 bucket, 6 epoch,

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Refuses writes into the bucket under this epoch and older ones. KEYS sums, names, versions; ARGV bucket, epoch
 local sealed = redis.call('HGET', KEYS[1], 'x:' .. ARGV[1])
 if not sealed or tonumber(sealed) < tonumber(ARGV[2]) then

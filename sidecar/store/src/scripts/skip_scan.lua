@@ -1,4 +1,3 @@
-#!lua flags=no-writes,allow-oom
 -- Names, and common prefixes each told once: behind a prefix the scan jumps over everything that begins with it.
 -- KEYS names; ARGV 1 lower end, 2 upper end, 3 length of the request's prefix, 4 delimiter, 5 most items
 local found, from = {}, ARGV[1]

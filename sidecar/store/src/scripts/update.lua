@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Gives an object, or a version, other headers: the staged record takes the place of one that is still as it was read.
 -- KEYS staged, record, expiry; ARGV 1 first 120 bytes of the record as it was read, 2 end of the object or 0,
 -- 3 member of expiry

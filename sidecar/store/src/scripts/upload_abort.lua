@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Closes an open upload and gives its parts to the list of generations to free, some at a time; the last call takes the
 -- upload away. KEYS upload, open uploads, journal, sums, pending free
 -- ARGV 1 member of open uploads, 2 journal entry, 3 bucket, 4 parts at a time

@@ -1,4 +1,3 @@
-#!lua
 -- Opens a multipart upload. KEYS upload, open uploads, journal, sums
 -- ARGV 1 what it is, 2 member of open uploads, 3 journal entry, 4 ttl ms, 5 bucket, 6 epoch
 local sealed = redis.call('HGET', KEYS[4], 'x:' .. ARGV[5])

@@ -1,4 +1,3 @@
-#!lua flags=no-writes,allow-oom
 -- Objects and versions of a partition in one order: by name, the current one first, then the newest; common prefixes
 -- each told once. Three values for each: 'c' current, 'l' the newest of a name without a current one, 'v' any other,
 -- 'p' a prefix; the name, the entry or the prefix; the head.

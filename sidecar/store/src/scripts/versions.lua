@@ -41,6 +41,11 @@ local function leave(at, entry)
   redis.call('ZREM', at.versions, at.name .. entry, at.name .. '\0\255\255\255\255' .. string.sub(entry, 2))
   count(at, 'v:', -1)
 end
+-- It has an end of its own: that is told under its member.
+local function end_later(at, head, member)
+  local ends = struct.unpack('<I8', string.sub(head, 49, 56))
+  if ends > 0 then redis.call('ZADD', 'e:' .. at.tag, string.format('%.0f', ends), member) end
+end
 -- What is current is so no longer, and stays.
 local function keep(at, head)
   redis.call('RENAME', at.record, history(at, id_of(head)))

@@ -334,6 +334,7 @@ pub(crate) fn list_of(prefix: &str, delimiter: Option<&str>, max: usize) -> List
     ListRequest {
         bucket: bucket(),
         prefix: prefix.into(),
+        pattern: None,
         delimiter: delimiter.map(Into::into),
         after: None,
         token: None,

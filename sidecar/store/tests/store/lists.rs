@@ -11,7 +11,7 @@ use blobstore_sidecar_store::{ErrorKind, ListRequest, PutRequest};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-async fn pages(bench: &Bench, mut request: ListRequest) -> Vec<ListPage> {
+pub(crate) async fn pages(bench: &Bench, mut request: ListRequest) -> Vec<ListPage> {
     let mut pages = Vec::new();
     loop {
         let page = bench.store.list(request.clone()).await.expect("a page");
