@@ -3,10 +3,11 @@
 
 use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
-use ::kube::api::DeleteParams;
+use ::kube::api::{Api, DeleteParams, Patch, PatchParams};
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::{
     addons, cgroup, client,
@@ -94,6 +95,21 @@ pub async fn without_node<T>(
     node::bring_back(paths, number).await?;
     addons::wait_nodes(&cluster.client().await?, usize::from(node::NODES)).await?;
     outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The API says of a node what the controllers say when its kubelet is silent, as of all nodes after an absence of the
+/// API server. The kubelet puts it right within its ten seconds.
+pub async fn call_node_lost(cluster: &Cluster, name: &str) -> Result<()> {
+    let lost = json!({
+        "type": "Ready",
+        "status": "Unknown",
+        "reason": "NodeStatusUnknown",
+        "message": "Kubelet stopped posting node status.",
+    });
+    let patch = Patch::Strategic(json!({ "status": { "conditions": [lost] } }));
+    let nodes: Api<Node> = Api::all(cluster.client().await?);
+    let patched = nodes.patch_status(name, &PatchParams::default(), &patch).await;
+    patched.map(drop).map_err(Error::kube(format!("call {name} lost")))
 }
 
 /// From whom an address is cut off.

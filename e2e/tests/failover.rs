@@ -33,6 +33,8 @@ const RESUME_LIMIT: Duration = Duration::from_secs(120);
 /// With a log, what was acknowledged within the last fsync period (one second, two when the disk is late) may go
 /// with the power.
 const LOG_WINDOW: Duration = Duration::from_secs(2);
+/// The operator asks nobody to take over within 5 s of a record's last change.
+const OPERATOR_PATIENCE: Duration = Duration::from_secs(6);
 /// As the kernel names it: 15 characters.
 const SIDECAR: &str = "blobstore-sidec";
 /// The two minutes of the promise; who tries something may ask for less.
@@ -206,13 +208,17 @@ async fn store_with_a_log_comes_back_with_everything_up_to_the_documented_second
     .expect("a log that holds");
 }
 
+async fn node_of_primary(store: &Store) -> Result<String> {
+    let primary = store.primary(0).await?;
+    let pod = store.scope.pods().get(&primary).await.map_err(Error::kube("get the primary"))?;
+    Ok(pod.spec.and_then(|spec| spec.node_name).expect("a node"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_node_takes_a_primary_and_writes_go_on() {
     namespace::with_operator_alone("node", |scope| async move {
         let store = ready(&scope, "node", &store::spec(1, 1)).await?;
-        let primary = store.primary(0).await?;
-        let pod = store.scope.pods().get(&primary).await.map_err(Error::kube("get the primary"))?;
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).expect("a node");
+        let node = node_of_primary(&store).await?;
         let load = Load::of(&store, plan("node")).await?;
         load.wait_writes(WRITES, RESUME_LIMIT).await?;
         fault::without_node(&scope.cluster, &node, load.wait_writes(WRITES, RESUME_LIMIT)).await?;
@@ -223,6 +229,36 @@ async fn lost_node_takes_a_primary_and_writes_go_on() {
     })
     .await
     .expect("a store that outlives a node");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_only_said_to_be_lost_deposes_nobody() {
+    namespace::with_operator_alone("said", |scope| async move {
+        let store = ready(&scope, "said", &store::spec(1, 1)).await?;
+        let (before, start) = (shard(&store).await?, Instant::now());
+        let node = node_of_primary(&store).await?;
+        let load = Load::of(&store, plan("said")).await?;
+        while start.elapsed() < OPERATOR_PATIENCE {
+            load.wait_writes(20, RESUME_LIMIT).await?;
+        }
+        wait::until("the operator has heard of it", READY_LIMIT, || async {
+            fault::call_node_lost(&scope.cluster, &node).await?;
+            let resource = store.resource_json().await?;
+            let degraded = client::condition(&resource, "Degraded").cloned().unwrap_or_default();
+            Ok(Seen::when(degraded["reason"] == "ReplicaMissing", (), || degraded.to_string()))
+        })
+        .await?;
+        store.wait_condition("Degraded", "False", READY_LIMIT).await?;
+        load.wait_writes(WRITES, RESUME_LIMIT).await?;
+        let report = load.finish().await?;
+        report.show("node of the primary said to be lost");
+        report.check()?;
+        let after = shard(&store).await?;
+        assert_eq!((after.epoch, after.primary), (before.epoch, before.primary), "nobody was deposed");
+        Ok(())
+    })
+    .await
+    .expect("a primary that is believed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +288,8 @@ async fn api_server_away_changes_nothing_while_the_pods_live() {
         for (old, new) in pods.iter().zip(store.pods().await?) {
             assert_eq!(old.uid(), new.uid());
             assert_eq!(restarts(old, "engine"), restarts(&new, "engine"));
-            assert!(client::is_pod_ready(&new));
+            // Controllers that lived on may call the pods of a node unready until its kubelet has reported again.
+            wait_pod(&store, &new.name_any(), "is ready", client::is_pod_ready).await?;
         }
         Ok(())
     })

@@ -43,16 +43,16 @@ fn older(at: Timestamp, now: Timestamp) -> bool {
 
 fn gone(observed: &Observed, primary: &Member, now: Timestamp) -> bool {
     let Some(pod) = observed.pod(&primary.pod) else { return true };
-    if observed.node_lost(pod) {
-        return true;
-    }
     // Another run of the engine has the pod's name but not its data.
     if pod.run_id().is_some_and(|run| run != primary.run_id) {
         return true;
     }
-    // Its sidecar's own word counts for more than a readiness probe that has not come round yet: right after a
-    // change of primary every pod of the shard may be unready.
-    !serves(pod) && !pod.ready && pod.ready_since.is_some_and(|since| older(since, now))
+    // Its sidecar's own word counts for more than what the API says of pod and node: right after a change of primary
+    // every pod of the shard may be unready, and after an absence of the API server the controllers hold nodes for
+    // lost whose kubelets have only not reported again.
+    !serves(pod)
+        && (observed.node_lost(pod)
+            || !pod.ready && pod.ready_since.is_some_and(|since| older(since, now)))
 }
 
 fn serves(pod: &PodSeen) -> bool {

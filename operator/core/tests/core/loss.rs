@@ -74,10 +74,16 @@ fn a_primary_that_says_it_serves_is_not_gone_before_its_probe_came_round() {
 }
 
 #[test]
-fn a_lost_node_and_a_restarted_engine_count_as_gone() {
+fn a_lost_node_counts_only_where_the_primarys_sidecar_is_silent() {
     let (store, mut observed) = world("");
     observed.nodes_lost.insert("node-0".to_owned());
+    assert!(promoted(&store, &observed).is_empty(), "it answers: only its kubelet does not report");
+    observed.pods[0].topology = Seen::Unknown;
     assert_eq!(promoted(&store, &observed), ["media-0-1"]);
+}
+
+#[test]
+fn a_restarted_engine_counts_as_gone() {
     let (store, mut observed) = world("");
     emptied(&mut observed.pods[0]);
     assert_eq!(promoted(&store, &observed), ["media-0-1"]);
