@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::action::Action;
 use crate::ask;
-use crate::observed::{Observed, PodSeen};
+use crate::observed::{Observed, PodSeen, Seen};
 use crate::safety;
 use crate::validate::ValidStore;
 
@@ -50,13 +50,17 @@ fn gone(observed: &Observed, primary: &Member, now: Timestamp) -> bool {
     // Its sidecar's own word counts for more than what the API says of pod and node: right after a change of primary
     // every pod of the shard may be unready, and after an absence of the API server the controllers hold nodes for
     // lost whose kubelets have only not reported again.
-    !serves(pod)
-        && (observed.node_lost(pod)
-            || !pod.ready && pod.ready_since.is_some_and(|since| older(since, now)))
+    let unready = !pod.ready && pod.ready_since.is_some_and(|since| older(since, now));
+    denies(pod, now) && (observed.node_lost(pod) || unready)
 }
 
-fn serves(pod: &PodSeen) -> bool {
-    pod.topology.present().is_some_and(|topology| topology.state == ShardState::Primary)
+/// Its sidecar says that it does not serve, or is silent: not for one look, which a busy machine may miss.
+fn denies(pod: &PodSeen, now: Timestamp) -> bool {
+    match &pod.topology {
+        Seen::Present(topology) => topology.state != ShardState::Primary,
+        Seen::Absent => true,
+        Seen::Unknown => pod.silence_ms(now).is_some_and(|silence| silence >= PATIENCE_MS),
+    }
 }
 
 fn somebody_acts(observed: &Observed, shard: u32) -> bool {

@@ -92,6 +92,8 @@ pub struct PodSeen {
     pub topology: Seen<PodTopology>,
     /// `GET /v1/report`.
     pub report: Seen<LeakReport>,
+    /// The first look that got no answer, while topology or report is `Unknown`. `None`: nobody has kept count.
+    pub silent_since: Option<Timestamp>,
     /// What the sidecar said when it last answered, while it does not. For telling, never for deciding.
     pub last_word: Option<LastWord>,
 }
@@ -101,8 +103,6 @@ pub struct PodSeen {
 pub struct LastWord {
     pub topology: Option<PodTopology>,
     pub report: Option<LeakReport>,
-    /// The first look that got no answer.
-    pub silent_since: Timestamp,
 }
 
 /// A sidecar that misses a look is not yet a fault: until this long after, the status tells its last word. Looks at
@@ -221,14 +221,19 @@ impl PodSeen {
     fn unasked(&self) -> Self {
         let (topology, report) =
             if self.ip.is_some() { (Seen::Unknown, Seen::Unknown) } else { (Seen::Absent, Seen::Absent) };
-        Self { topology, report, last_word: None, ..self.clone() }
+        Self { topology, report, silent_since: None, last_word: None, ..self.clone() }
+    }
+
+    /// For how long the sidecar has not answered, in milliseconds.
+    pub fn silence_ms(&self, now: Timestamp) -> Option<i64> {
+        let since = self.silent_since?;
+        Some(now.as_millisecond().saturating_sub(since.as_millisecond()))
     }
 
     fn word_held(&self, now: Timestamp) -> Option<&LastWord> {
         let silent = self.topology.is_unknown() || self.report.is_unknown();
         let word = self.last_word.as_ref().filter(|_| silent && !self.deleting)?;
-        let silence = now.as_millisecond().saturating_sub(word.silent_since.as_millisecond());
-        (silence < SILENCE_HELD_MS).then_some(word)
+        (self.silence_ms(now)? < SILENCE_HELD_MS).then_some(word)
     }
 
     fn told(&self, now: Timestamp) -> Self {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, sync::PoisonError, time::Duration};
 
 use blobstore_sidecar_api::{boot::LauncherSays, config::Persistence, record::Member, topology::EngineExit};
 use blobstore_sidecar_core::shard::{
-    Command, Effect, EngineFacts, Event, Machine, Outcome, Round, Rules, Seen, band,
+    Command, Effect, EngineFacts, Event, Machine, Outcome, Round, Seen, band,
 };
 use blobstore_sidecar_runtime::tasks;
 use tokio::{
@@ -30,6 +30,8 @@ use crate::{
 
 /// Timers of the machine are coarse: a tick is a tenth of its shortest wait.
 const TICK: Duration = Duration::from_millis(20);
+/// Without a tick for so long, in milliseconds, the process did not run: twelve of them are missing.
+const SLEPT: u64 = 250;
 /// An API server that needs longer is away; the outcome is then unknown.
 const SWAP_WITHIN: Duration = Duration::from_secs(3);
 /// Between two tries to read the record.
@@ -66,6 +68,8 @@ pub(crate) struct Actor {
     pub(crate) record_fresh: bool,
     pub(crate) actions: Actions,
     booted_with_data: bool,
+    /// When the machine was last fed.
+    fed_at: u64,
     engine: watch::Sender<EngineState>,
     own: watch::Sender<Option<Member>>,
     stop: watch::Sender<bool>,
@@ -121,12 +125,13 @@ impl ShardHandle {
         tasks::spawn("shard-register", register::follow(register.clone(), told.clone()));
         tasks::spawn("shard-commands", commander::run(config.clone(), peers.clone(), ordered, told.clone()));
         let actor = Actor {
-            machine: Machine::new(rules(&config)),
+            machine: Machine::new(config.rules()),
             actions: Actions::default(),
             observed: None,
             last_exit: None,
             record_fresh: false,
             booted_with_data: false,
+            fed_at: shared.now(),
             handing: VecDeque::new(),
             config,
             shared,
@@ -141,14 +146,6 @@ impl ShardHandle {
         tasks::spawn("shard-actor", actor.run(asked, hears));
         Ok(handle)
     }
-}
-
-fn rules(config: &ShardConfig) -> Rules {
-    let timing = &config.config.timing;
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    Rules::new(&config.pod, config.config.persistence == Persistence::Aof)
-        .with_times(timing.read_window_ms, timing.ack_timeout_ms, timing.failover_after_ms)
-        .with_absent_primary_wait(millis(config.absent_primary_wait))
 }
 
 impl Actor {
@@ -169,9 +166,20 @@ impl Actor {
         hears.close();
     }
 
-    /// One step of the machine, made visible before its effects start.
     pub(crate) fn feed(&mut self, event: Event) {
-        let effects = self.machine.step(event, self.shared.now());
+        let now = self.shared.now();
+        let before = std::mem::replace(&mut self.fed_at, now);
+        if now > before + SLEPT {
+            tracing::warn!(milliseconds = now - before, "this process did not run for a while");
+            metrics::PAUSES.inc();
+            self.step(Event::Woke, now);
+        }
+        self.step(event, now);
+    }
+
+    /// One step of the machine, made visible before its effects start.
+    fn step(&mut self, event: Event, now: u64) {
+        let effects = self.machine.step(event, now);
         self.publish();
         for effect in effects {
             self.start(effect);
@@ -212,7 +220,7 @@ impl Actor {
                         Ok(Err(CasError::Conflict)) => Outcome::Conflict,
                         Ok(Err(CasError::Unknown(_))) | Err(_) => Outcome::Unknown,
                     };
-                    metrics::WRITES.with_label_values(&[label(outcome)]).inc();
+                    metrics::written(outcome);
                     drop(told.send(Told::Event(Event::Swap { id, outcome })).await);
                 });
             }
@@ -388,11 +396,3 @@ impl Actor {
 
 /// The launcher gives up waiting by itself shortly before its grace period ends; this only bounds the queue.
 const TERMINATING_WITHIN: Duration = Duration::from_secs(300);
-
-fn label(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Swapped(_) => "swapped",
-        Outcome::Conflict => "conflict",
-        Outcome::Unknown => "unknown",
-    }
-}

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use blobstore_sidecar_api::{config::SidecarConfig, ports};
+use blobstore_sidecar_api::{
+    config::{Persistence, SidecarConfig},
+    ports,
+};
+use blobstore_sidecar_core::shard::Rules;
 
 /// Everything `ShardHandle::start` needs besides the register.
 #[derive(Clone)]
@@ -46,6 +50,14 @@ impl ShardConfig {
             peer_port: ports::PEER_PORT,
             absent_primary_wait: ABSENT_PRIMARY_WAIT,
         }
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        let timing = &self.config.timing;
+        let wait = u64::try_from(self.absent_primary_wait.as_millis()).unwrap_or(u64::MAX);
+        Rules::new(&self.pod, self.config.persistence == Persistence::Aof)
+            .with_times(timing.read_window_ms, timing.ack_timeout_ms, timing.failover_after_ms)
+            .with_absent_primary_wait(wait)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::LazyLock;
 
-use blobstore_sidecar_runtime::metrics::{counter_vec, gauge, histogram_seconds};
-use prometheus::{Histogram, IntCounterVec, IntGauge};
+use blobstore_sidecar_core::shard::Outcome;
+use blobstore_sidecar_runtime::metrics::{counter, counter_vec, gauge, histogram_seconds};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 /// From a round trip inside a node to the longest wait of the protocol.
 const SECONDS: &[f64] =
@@ -46,3 +47,19 @@ pub(crate) static WRITES: LazyLock<IntCounterVec> = LazyLock::new(|| {
 pub(crate) static WITHHELD: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter_vec("blobstore_sidecar_shard_withheld_total", "Answers withheld, by reason.", &["reason"])
 });
+pub(crate) static PAUSES: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "blobstore_sidecar_shard_pauses_total",
+        "Times this process did not run for a quarter of a second or longer.",
+    )
+});
+
+/// A swap of the record ended.
+pub(crate) fn written(outcome: Outcome) {
+    let result = match outcome {
+        Outcome::Swapped(_) => "swapped",
+        Outcome::Conflict => "conflict",
+        Outcome::Unknown => "unknown",
+    };
+    WRITES.with_label_values(&[result]).inc();
+}

@@ -28,6 +28,9 @@ const LOOK_HURRIED: Duration = Duration::from_millis(25);
 /// The engine is looked at this often while no connection stands: it starts in a few milliseconds.
 const RECONNECT_EVERY: Duration = Duration::from_millis(25);
 
+/// Silence is counted in these.
+const STEP: Duration = Duration::from_millis(50);
+
 /// What the observer learned of the engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
@@ -37,7 +40,8 @@ pub(crate) struct Observed {
     pub(crate) primary_nodes: Vec<(u16, u16, String)>,
 }
 
-/// The engine's life, told to the actor: `None` when it is gone, or silent for the failover time.
+/// The engine's life, told to the actor: `None` when it is gone, or silent for the failover time, as long as this
+/// process itself ran.
 pub(crate) async fn engine_loop(config: Arc<ShardConfig>, shared: Arc<Shared>, told: mpsc::Sender<Told>) {
     let patience = Duration::from_millis(config.config.timing.failover_after_ms);
     loop {
@@ -49,22 +53,40 @@ pub(crate) async fn engine_loop(config: Arc<ShardConfig>, shared: Arc<Shared>, t
                 continue;
             }
         };
-        let mut answered = Instant::now();
+        let mut silence = Duration::ZERO;
         loop {
-            let wait = patience.saturating_sub(answered.elapsed());
-            match timeout(wait, look(&config, &engine)).await {
-                Ok(Ok(observed)) => {
-                    answered = Instant::now();
+            let answer = tokio::select! {
+                biased;
+                answer = look(&config, &engine) => answer,
+                () = endure(&mut silence, patience) => break,
+            };
+            match answer {
+                Ok(observed) => {
+                    silence = Duration::ZERO;
                     if told.send(Told::Engine(Some(Box::new(observed)))).await.is_err() {
                         return;
                     }
                 }
-                Ok(Err(EngineError::Silent(_))) if answered.elapsed() < patience => {}
-                _ => break,
+                Err(EngineError::Silent(_)) if silence < patience => {}
+                Err(_) => break,
             }
+            let paused = Instant::now();
             pause(&shared).await;
+            silence += paused.elapsed().min(LOOK_EVERY);
         }
         if told.send(Told::Engine(None)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Until the silence has lasted for `patience`, in steps: while this process does not run itself, nobody can answer
+/// it, and such a pause, however long, counts as one step.
+async fn endure(silence: &mut Duration, patience: Duration) {
+    loop {
+        sleep(STEP).await;
+        *silence += STEP;
+        if *silence >= patience {
             return;
         }
     }
@@ -206,4 +228,26 @@ async fn probe(peers: &Peers, shared: &Shared, own: &watch::Receiver<Option<Memb
         drop(peers.ask(&primary.ip, &PeerRequest::Join { member }).await);
     }
     Some(Probe { run_id: primary.run_id, epoch: record.epoch, status })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_ones_own_is_one_step_of_silence() {
+        let patience = Duration::from_secs(2);
+        let mut silence = Duration::ZERO;
+        {
+            let mut silent = std::pin::pin!(endure(&mut silence, patience));
+            assert!(futures::poll!(&mut silent).is_pending());
+            // The clock moves by a minute, and nothing was polled in between.
+            tokio::time::advance(Duration::from_secs(60)).await;
+            assert!(futures::poll!(&mut silent).is_pending(), "it has not been asked for so long");
+        }
+        assert_eq!(silence, STEP);
+        let before = Instant::now();
+        endure(&mut silence, patience).await;
+        assert_eq!(before.elapsed(), patience - STEP);
+    }
 }

@@ -39,6 +39,7 @@ pub fn pod(store: &str, pod: &Pod) -> Option<PodSeen> {
         containers: containers(&status),
         topology: if ip.is_some() { Seen::Unknown } else { Seen::Absent },
         report: if ip.is_some() { Seen::Unknown } else { Seen::Absent },
+        silent_since: None,
         last_word: None,
         ip,
     })

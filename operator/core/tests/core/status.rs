@@ -74,11 +74,9 @@ fn small_movements_of_memory_write_nothing() {
 /// As the shell sees a pod whose sidecar has not answered since that second.
 fn silence(observed: &mut Observed, index: usize, since: i64) {
     let pod = &mut observed.pods[index];
-    pod.last_word = Some(LastWord {
-        topology: pod.topology.present().cloned(),
-        report: pod.report.present().cloned(),
-        silent_since: at(since),
-    });
+    pod.last_word =
+        Some(LastWord { topology: pod.topology.present().cloned(), report: pod.report.present().cloned() });
+    pod.silent_since = Some(at(since));
     (pod.topology, pod.report) = (Seen::Unknown, Seen::Unknown);
 }
 

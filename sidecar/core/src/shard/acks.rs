@@ -30,6 +30,8 @@ pub(crate) struct Acks {
     last_round: Option<(u64, u64)>,
     pub(crate) joining: Option<Joining>,
     join_not_before: Millis,
+    /// This process ran again after a pause: what was owed before then is owed since then.
+    woke_at: Millis,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,6 +106,13 @@ impl Acks {
         }
     }
 
+    pub(crate) fn woke(&mut self, now: Millis) {
+        self.woke_at = now;
+        if let Some(joining) = &mut self.joining {
+            joining.since = now;
+        }
+    }
+
     fn acknowledged(&mut self, required: &BTreeSet<String>, any_suffices: bool) -> Option<u64> {
         let mut upto = None;
         while let Some(mark) = self.marks.front() {
@@ -121,7 +130,8 @@ impl Acks {
     fn overdue(&self, run_id: &str, now: Millis, patience: Millis) -> bool {
         let owed = self.marks.iter().find(|mark| !self.holds(run_id, mark.offset)).map(|mark| mark.sent_at);
         let online = self.online.get(run_id).copied().unwrap_or_default();
-        owed.is_some_and(|since| now >= since + patience) || now >= online + patience + ONLINE_SLACK
+        owed.is_some_and(|since| now >= since.max(self.woke_at) + patience)
+            || now >= online.max(self.woke_at) + patience + ONLINE_SLACK
     }
 }
 

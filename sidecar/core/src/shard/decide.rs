@@ -35,6 +35,8 @@ pub(crate) struct Watch {
     /// The epoch that it gave up.
     gave_up: Option<u64>,
     link_down_since: Option<Millis>,
+    /// Looks in a row that found our engine configured as a replica.
+    follows_looks: u8,
     engine_at: Millis,
     pub(crate) engine_seen: bool,
     pub(crate) asked: Option<(Option<u64>, Millis)>,
@@ -66,6 +68,23 @@ impl Watch {
         self.engine_seen = true;
         self.following = None;
         self.follow_not_before = now;
+    }
+
+    /// Silence counts in time that we lived through: what we slept through may have been said.
+    pub(crate) fn woke(&mut self, now: Millis) {
+        for since in [&mut self.silent_since, &mut self.link_down_since].into_iter().flatten() {
+            *since = now;
+        }
+    }
+
+    pub(crate) fn demotion_seen(&mut self, follows: bool) {
+        self.follows_looks = if follows { self.follows_looks.saturating_add(1) } else { 0 };
+    }
+
+    /// The engine is a replica although nobody ordered it: a look that began before the last order ended may say so
+    /// once more, but not two in a row.
+    pub(crate) fn demoted(&self) -> bool {
+        self.follows_looks >= 2
     }
 
     pub(crate) fn link_seen(&mut self, up: bool, now: Millis) {

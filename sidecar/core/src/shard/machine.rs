@@ -89,6 +89,10 @@ impl Machine {
             Event::Join(member) => self.on_join(member, now),
             Event::Promote { relinquished } => self.watch.asked = Some((relinquished, now)),
             Event::HandOver { leaving, to } => self.on_hand_over(leaving, to, now),
+            Event::Woke => {
+                self.acks.woke(now);
+                self.watch.woke(now);
+            }
             Event::Tick => {}
         }
         self.check_deposed(&mut out);
@@ -243,7 +247,7 @@ impl Machine {
         }
     }
 
-    fn read(&mut self, out: &mut Vec<Effect>) {
+    pub(crate) fn read(&mut self, out: &mut Vec<Effect>) {
         let id = self.id();
         self.reading = Some(id);
         out.push(Effect::Read { id });
@@ -255,6 +259,7 @@ impl Machine {
             self.end_reign(out);
             self.watch.engine_changed(now);
         }
+        self.watch.demotion_seen(engine.as_ref().is_some_and(|facts| facts.follows.is_some()));
         self.watch.link_seen(engine.as_ref().is_some_and(|facts| facts.link_up), now);
         self.engine = engine;
     }

@@ -151,6 +151,9 @@ impl Machine {
 
     /// One step of a reign that no event is awaited for.
     pub(crate) fn reign_on(&mut self, now: Millis, out: &mut Vec<Effect>) {
+        if self.engine_lost(out) {
+            return;
+        }
         let Some(reign) = self.reign.clone() else { return };
         match reign.step {
             Step::Break { not_before } if now >= not_before => {
@@ -170,6 +173,24 @@ impl Machine {
             Step::HandingOver { .. } => self.hand_over_on(&reign, now, out),
             _ => {}
         }
+    }
+
+    /// Our engine follows another, as engines do when one of their peers took over later: we serve no more. If the
+    /// record, read anew, still names us, that was a member that slept through the end of its own claim and woke with
+    /// the order to take over in its hands: then we take over once more.
+    fn engine_lost(&mut self, out: &mut Vec<Effect>) -> bool {
+        let demoted = self.watch.demoted();
+        let Some(reign) = &mut self.reign else { return false };
+        if !demoted || !matches!(reign.step, Step::Settle { .. } | Step::Serving) {
+            return false;
+        }
+        // Whoever could answer reads before us has long ceased to.
+        reign.claim.no_window = true;
+        reign.step = Step::Break { not_before: 0 };
+        self.acks = Acks::default();
+        self.watch.demotion_seen(false);
+        self.read(out);
+        true
     }
 
     /// Others of the set leave it, unless we merely resume and they acknowledge everything in time.

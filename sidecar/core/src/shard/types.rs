@@ -176,6 +176,8 @@ pub enum Event {
         leaving: bool,
         to: Option<String>,
     },
+    /// This process has not run for a while: what it waited for may have come in the meantime.
+    Woke,
     Tick,
 }
 

@@ -75,6 +75,7 @@ impl World {
                 Seen::Absent
             },
             topology,
+            silent_since: None,
             last_word: None,
         }
     }

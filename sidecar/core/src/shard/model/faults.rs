@@ -102,6 +102,12 @@ impl World {
             _ => {
                 self.tell(format!("{index} long pause of all"));
                 self.now += 1_500;
+                // Most were awake, and only nothing reached them.
+                for index in 0..self.nodes.len() {
+                    if self.below(4) == 0 {
+                        self.feed(index, Event::Woke)?;
+                    }
+                }
             }
         }
         Ok(())
@@ -109,7 +115,9 @@ impl World {
 
     pub(super) fn heal(&mut self, index: usize) -> Result<(), String> {
         self.tell(format!("{index} healed"));
-        self.nodes[index].paused = false;
+        if std::mem::take(&mut self.nodes[index].paused) {
+            self.feed(index, Event::Woke)?;
+        }
         self.nodes[index].api_away = false;
         self.cut.retain(|(a, b)| *a != index && *b != index);
         self.start_engine(index);

@@ -265,7 +265,12 @@ impl World {
         let run = machine.engine().map(|engine| run_of(&engine.member.run_id));
         let quiet = matches!(
             event,
-            Event::Tick | Event::Probe(_) | Event::Engine(_) | Event::Round(_) | Event::Record { .. }
+            Event::Tick
+                | Event::Woke
+                | Event::Probe(_)
+                | Event::Engine(_)
+                | Event::Round(_)
+                | Event::Record { .. }
         );
         let shown = (!quiet).then(|| format!("{index} <- {event:?}"));
         let effects = machine.step(event, now);
