@@ -22,7 +22,7 @@ use blobstore_e2e::{
     wait::{self, Seen},
 };
 use blobstore_operator_api::{names, status::reason};
-use blobstore_sidecar_api::record::ShardRecord;
+use blobstore_sidecar_api::record::{Member, ShardRecord};
 use futures::{StreamExt, future};
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Pod},
@@ -246,4 +246,42 @@ async fn roll_without_room_to_surge_is_held_and_says_why() {
     })
     .await
     .expect("a roll that waits");
+}
+
+/// Needs no cluster: what the rolls above are judged by. Versions, seconds and members; then the deletions.
+fn check_stayed(records: &[(u64, u64, &[&str])], deletions: &[(u64, u64, &str)], want: &[usize]) {
+    let start = Instant::now();
+    let at = |second: u64| start + Duration::from_secs(second);
+    let member = |pod: &&str| Member {
+        pod: (*pod).to_owned(),
+        run_id: String::new(),
+        node_id: String::new(),
+        ip: String::new(),
+    };
+    let mut changes = Changes::default();
+    for (version, second, pods) in records {
+        let in_sync = pods.iter().map(member).collect();
+        let record = ShardRecord { in_sync, ..ShardRecord::default() };
+        changes.records.insert(*version, (at(*second), record));
+    }
+    for (version, second, pod) in deletions {
+        let leaving = Leaving { version: *version, told: at(*second), pod: (*pod).to_owned() };
+        changes.leaving.insert(format!("{version}"), leaving);
+    }
+    let found: Vec<usize> = changes.stayed().iter().map(|(_, stay)| stay.len()).collect();
+    assert_eq!(found, want, "{records:?}, {deletions:?}");
+}
+
+#[test]
+fn deletion_is_judged_by_the_seconds_before_it() {
+    let (all, without_b): (&[&str], &[&str]) = (&["a", "b", "x"], &["a", "x"]);
+    // The operator saw all copies, and one of them left the record before the deletion came.
+    check_stayed(&[(1, 0, all), (2, 60, without_b)], &[(3, 61, "a")], &[2]);
+    // It was gone for so long that the operator must have seen it.
+    check_stayed(&[(1, 0, all), (2, 50, without_b)], &[(3, 61, "a")], &[1]);
+    // A second deletion at once: who went first is no copy any more, whatever the record still says.
+    check_stayed(&[(1, 0, all)], &[(2, 60, "a"), (3, 61, "b")], &[2, 1]);
+    check_stayed(&[(1, 0, all), (3, 61, &["b", "x"])], &[(2, 60, "a"), (4, 62, "b")], &[2, 1]);
+    // The first has come back under its name.
+    check_stayed(&[(1, 0, all), (3, 61, &["b", "x"]), (4, 62, all)], &[(2, 60, "a"), (5, 63, "b")], &[2, 2]);
 }
