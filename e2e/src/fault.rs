@@ -20,8 +20,8 @@ use crate::{
     wait::{self, Seen},
 };
 
-/// A killed process leaves its cgroup at once.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// A killed process ends at once, when the machine comes to it.
+const KILL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Deletes a pod without a grace period: gone from the API at once, its processes killed.
 pub async fn delete_pod_now(scope: &Scope, pod: &str) -> Result<()> {

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header::CONTENT_
 use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::{
-    client::legacy::{Client as Pool, connect::HttpConnector},
+    client::legacy::{Client as Pool, Error as PoolError, connect::HttpConnector},
     rt::TokioExecutor,
 };
 
@@ -15,12 +15,15 @@ use crate::{
     error::{Error, Result},
     payload::{Checksum, Payload, Summer},
     signature::Signer,
+    wait::{self, Seen},
 };
 
 /// Pods are on this machine: who does not accept within a second is gone.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// From the request to the head of the answer. The store's own limits are shorter.
 const HEAD_LIMIT: Duration = Duration::from_secs(60);
+/// A patient client's request, over however many tries: every hand-over is over by then.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two frames of an answer.
 const FRAME_LIMIT: Duration = Duration::from_secs(30);
 /// An answer that is read as text: reports and metrics stay below a few hundred KiB.
@@ -43,6 +46,14 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     body: Incoming,
+}
+
+/// An answer to its last byte.
+#[derive(Debug)]
+pub struct Whole {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 /// What to send.
@@ -112,6 +123,39 @@ impl Http {
         self.send(Method::PUT, url, HeaderMap::new(), contents).await
     }
 
+    /// What a patient client does: tries again while nobody answers, or with 503, which is legal in any hand-over. Every
+    /// other answer is the test's to judge.
+    pub async fn ask(
+        &self,
+        method: &Method,
+        url: &str,
+        headers: &HeaderMap,
+        contents: &Contents,
+    ) -> Result<Whole> {
+        wait::until_slow(format!("{method} {url} is answered"), PATIENCE, HEAD_LIMIT, || async {
+            let answer = self.send(method.clone(), url, headers.clone(), contents.clone()).await?;
+            let (status, headers) = (answer.status, answer.headers.clone());
+            let body = answer.bytes().await?;
+            let is_busy = status == StatusCode::SERVICE_UNAVAILABLE;
+            Ok(Seen::when(!is_busy, Whole { status, headers, body }, || status.to_string()))
+        })
+        .await
+    }
+
+    pub async fn ask_get(&self, url: &str) -> Result<Whole> {
+        self.ask(&Method::GET, url, &HeaderMap::new(), &Contents::None).await
+    }
+
+    pub async fn ask_put(&self, url: &str, contents: &Contents) -> Result<Whole> {
+        self.ask(&Method::PUT, url, &HeaderMap::new(), contents).await
+    }
+
+    /// The request found no connection, so nobody has seen it.
+    pub fn never_sent(error: &Error) -> bool {
+        let Error::Other { source, .. } = error else { return false };
+        source.downcast_ref::<PoolError>().is_some_and(PoolError::is_connect)
+    }
+
     /// The text of a 2xx answer; any other is an error that shows it.
     pub async fn text(&self, url: &str) -> Result<String> {
         let answer = self.get(url).await?;
@@ -173,5 +217,27 @@ impl Answer {
 
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn request_without_a_connection_was_never_sent_and_one_without_an_answer_may_have_been() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let url = format!("http://{}/", listener.local_addr().expect("it listens"));
+        let http = Http::default();
+        let silent = async {
+            let (mut stream, _) = listener.accept().await.expect("a client comes");
+            stream.read_u8().await.expect("it asks");
+        };
+        let (answer, ()) = tokio::join!(http.get(&url), silent);
+        assert!(!Http::never_sent(&answer.expect_err("nobody answered")));
+        drop(listener);
+        assert!(Http::never_sent(&http.get(&url).await.expect_err("nobody listens")));
     }
 }

@@ -39,4 +39,5 @@ pub mod hygiene;
 pub mod ledger;
 pub mod load;
 pub mod orphans;
+pub mod record;
 pub mod store;

@@ -278,46 +278,60 @@ async fn follow(shared: Arc<Shared>, store: Store) {
     }
 }
 
+#[derive(Clone, Copy)]
+struct Upload {
+    acknowledged: bool,
+    /// An attempt had no answer, or one that leaves its outcome open, as a 503 does.
+    in_doubt: bool,
+}
+
 async fn write(shared: Arc<Shared>, writer: usize) {
-    let mut given_up = 0;
+    // By key, how often it was left for a new one.
+    let mut left = BTreeMap::<u64, u64>::new();
     for turn in 0_u64.. {
         if shared.is_over() {
             return;
         }
-        // A key whose last write is in doubt is never used again: it may still arrive.
-        let key = format!("w{writer}/{given_up}/{}", turn % shared.plan.keys_per_writer);
+        let number = turn % shared.plan.keys_per_writer;
+        let left = left.entry(number).or_default();
+        let key = format!("w{writer}/{left}/{number}");
         let sizes = &shared.plan.sizes;
         let size = sizes[usize::try_from(turn).unwrap_or_default() % sizes.len()];
         let payload = Payload { seed: rand::random::<u64>(), size };
         lock(&shared.ledger).try_write(&key, payload);
-        if put(&shared, &key, payload, writer).await {
+        let upload = put(&shared, &key, payload, writer).await;
+        // An attempt that stands still in a pod may arrive long after the one that was acknowledged, and would undo what
+        // was written over it since. So nothing is: the key is never used again.
+        *left += u64::from(upload.in_doubt || !upload.acknowledged);
+        if upload.acknowledged {
             lock(&shared.ledger).acknowledge(&key, Instant::now());
             lock(&shared.report).writes.success();
             shared.acknowledged.send_modify(|count| *count += 1);
         } else {
-            given_up += 1;
             lock(&shared.report).writes.failed += 1;
         }
     }
 }
 
 /// Tries again until it is acknowledged, at the next pod each time; a retry of a PUT is idempotent.
-async fn put(shared: &Shared, key: &str, payload: Payload, first: usize) -> bool {
+async fn put(shared: &Shared, key: &str, payload: Payload, first: usize) -> Upload {
     let start = Instant::now();
+    let mut upload = Upload { acknowledged: false, in_doubt: false };
     for attempt in 0.. {
         let url = shared.url(first + attempt, key);
-        let cause = match shared.http.put(&url, Contents::Payload(payload)).await {
-            Ok(answer) if answer.status.is_success() => return true,
-            Ok(answer) => answer.status.to_string(),
-            Err(error) => cause(&error),
+        let (cause, in_doubt) = match shared.http.put(&url, Contents::Payload(payload)).await {
+            Ok(answer) if answer.status.is_success() => return Upload { acknowledged: true, ..upload },
+            Ok(answer) => (answer.status.to_string(), answer.status.is_server_error()),
+            Err(error) => (cause(&error), !Http::never_sent(&error)),
         };
+        upload.in_doubt |= in_doubt;
         lock(&shared.report).writes.retry(cause);
         if start.elapsed() > GIVE_UP {
-            return false;
+            break;
         }
         tokio::time::sleep(RETRY_AFTER).await;
     }
-    false
+    upload
 }
 
 async fn read(shared: Arc<Shared>, reader: usize) {

@@ -22,8 +22,8 @@ use crate::{
 
 /// A component that has not ended by then is killed: etcd and the API server take under 2 s.
 const END_LIMIT: Duration = Duration::from_secs(15);
-/// A killed process goes at once unless the kernel holds it in I/O.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// A killed process goes at once unless the kernel holds it in I/O, or the machine is busy.
+const KILL_LIMIT: Duration = Duration::from_secs(60);
 
 /// A process by pid and start time (clock ticks since boot): the pair is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

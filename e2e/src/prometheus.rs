@@ -1,7 +1,7 @@
 //! Prometheus and Alertmanager beside the cluster: scrape the project's pods, load the chart's rules, send
 //! alerts to the operator's webhook.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -86,10 +86,22 @@ pub async fn send_alerts_to(paths: &Paths, webhook: &Webhook) -> Result<()> {
 
 /// Loads a rule file (the groups of a PrometheusRule) under a name; the same name replaces it.
 pub async fn load_rules(paths: &Paths, name: &str, yaml: &str) -> Result<()> {
-    let file = paths.state.join("monitoring/rules").join(format!("{name}.yaml"));
+    let file = rules(paths, name);
     paths::write(&file, yaml)?;
     process::run("promtool", &["check", "rules", &file.display().to_string()]).await?;
     reload(paths).await
+}
+
+/// The rules of that name are gone and no alert goes to a webhook: what comes after shall not hear of it.
+pub async fn forget(paths: &Paths, name: &str) -> Result<()> {
+    let file = rules(paths, name);
+    std::fs::remove_file(&file).map_err(Error::io("remove", &file))?;
+    write_configuration(paths, None)?;
+    reload(paths).await
+}
+
+fn rules(paths: &Paths, name: &str) -> PathBuf {
+    paths.state.join("monitoring/rules").join(format!("{name}.yaml"))
 }
 
 /// Both read their configuration again on SIGHUP; whether it was taken shows in their own metrics.

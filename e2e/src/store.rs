@@ -167,6 +167,16 @@ impl Store {
         Ok(urls)
     }
 
+    /// The same once so many pods are ready: on a busy machine a probe that came late takes a pod out for a moment.
+    pub async fn urls_of(&self, count: usize, limit: Duration) -> Result<Vec<String>> {
+        wait::until(format!("{count} pods of {} are ready", self.name), limit, || async {
+            let urls = self.urls().await?;
+            let found = urls.len();
+            Ok(Seen::when(found == count, urls, || format!("{found} are")))
+        })
+        .await
+    }
+
     /// Everything that belongs to the store, by kind and name.
     pub async fn children(&self) -> Result<Vec<(String, DynamicObject)>> {
         let selected = ListParams::default().labels(&names::store_selector(&self.name));

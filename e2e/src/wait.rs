@@ -26,18 +26,32 @@ impl<T> Seen<T> {
 }
 
 /// Looks until the condition holds. An error of a look counts as "not yet" and is shown at the deadline.
-pub async fn until<T, F, Fut>(what: impl Into<String>, limit: Duration, mut look: F) -> Result<T>
+pub async fn until<T, F, Fut>(what: impl Into<String>, limit: Duration, look: F) -> Result<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<Seen<T>>>,
+{
+    until_slow(what, limit, LOOK_LIMIT, look).await
+}
+
+/// As `until`, where one look moves megabytes and may take longer.
+pub async fn until_slow<T, F, Fut>(
+    what: impl Into<String>,
+    limit: Duration,
+    look_limit: Duration,
+    mut look: F,
+) -> Result<T>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<Seen<T>>>,
 {
     let deadline = Instant::now() + limit;
     loop {
-        let last = match tokio::time::timeout(LOOK_LIMIT, look()).await {
+        let last = match tokio::time::timeout(look_limit, look()).await {
             Ok(Ok(Seen::Yes(value))) => return Ok(value),
             Ok(Ok(Seen::NotYet(reason))) => reason,
             Ok(Err(error)) => error.chain(),
-            Err(_) => format!("one look took longer than {} s", LOOK_LIMIT.as_secs()),
+            Err(_) => format!("one look took longer than {} s", look_limit.as_secs()),
         };
         if Instant::now() >= deadline {
             return Err(Error::Deadline { what: what.into(), limit, last });

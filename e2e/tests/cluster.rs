@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 /// Ready 2 s after the apply on an idle machine; the rest is for neighbours that compile.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 
-/// The proxy writes its rules at most once a second; the rest is for a loaded machine.
+/// The proxy writes its rules at most once a second, names follow the endpoints; the rest is for a loaded machine.
 const SERVICE_LIMIT: Duration = Duration::from_secs(30);
 
 const ENGINES: &str = r#"
@@ -64,7 +64,8 @@ spec:
           resources: {requests: {cpu: 10m, memory: 32Mi}, limits: {memory: 64Mi}}
           readinessProbe:
             exec: {command: [redis-cli, ping]}
-            periodSeconds: 1
+            periodSeconds: 3
+            timeoutSeconds: 10
           volumeMounts: [{name: data, mountPath: /data}]
         - name: beside
           image: localhost/redis:e2e
@@ -110,6 +111,12 @@ async fn pods_spread_over_three_zones_and_reach_each_other_by_address_service_an
             let pong = redis(&scope, "engine-0", &["-h", &address, "ping"]).await?;
             assert_eq!(pong, "PONG", "pod to pod");
         }
+        // The name is served a moment after the pod has its address.
+        wait::until("the pod's own name is known", SERVICE_LIMIT, || async {
+            let pong = redis(&scope, "engine-0", &["-h", "engine-2.engines", "ping"]).await?;
+            Ok(Seen::when(pong == "PONG", (), || pong))
+        })
+        .await?;
         let by_name = redis(&scope, "engine-0", &["-h", "engine-2.engines", "get", "who"]).await?;
         assert_eq!(by_name, "engine-2", "a pod's own name");
         // The proxy learns of ready pods a moment after their readiness. Then many times: the Service must work for

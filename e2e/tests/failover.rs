@@ -16,7 +16,7 @@ use blobstore_e2e::{
     load::{Load, Plan, Report},
     namespace,
     payload::Payload,
-    process, progress,
+    process, progress, record,
     store::{self, Store},
     wait::{self, Seen},
 };
@@ -85,9 +85,16 @@ async fn wait_pod(store: &Store, name: &str, what: &str, is_so: impl Fn(&Pod) ->
     .await
 }
 
+/// The primary, at a time when the record names its replica as well: else the kill may take the only copy of what was
+/// just acknowledged, and no promise would be broken.
+async fn whole_primary(store: &Store) -> Result<String> {
+    let primaries = record::wait_whole(store, READY_LIMIT).await?;
+    primaries.into_iter().next().ok_or_else(|| Error::Wrong("the store has no shard".to_owned()))
+}
+
 /// Kills a process of the primary and waits until its container was restarted.
 async fn kill_in_primary(store: &Store, container: &str, program: &str) -> Result<()> {
-    let name = store.primary(0).await?;
+    let name = whole_primary(store).await?;
     let before = store.scope.pods().get(&name).await.map_err(Error::kube("get the primary"))?;
     fault::signal(&store.scope, &name, container, program, Signal::SIGKILL).await?;
     wait_pod(store, &name, "was restarted", |pod| restarts(pod, container) > restarts(&before, container))
@@ -95,7 +102,7 @@ async fn kill_in_primary(store: &Store, container: &str, program: &str) -> Resul
 }
 
 async fn delete_primary(store: &Store) -> Result<()> {
-    let name = store.primary(0).await?;
+    let name = whole_primary(store).await?;
     let before = store.scope.pods().get(&name).await.map_err(Error::kube("get the primary"))?.uid();
     fault::delete_pod_now(&store.scope, &name).await?;
     wait_pod(store, &name, "is another pod", |pod| pod.uid() != before).await
@@ -136,17 +143,39 @@ async fn engines(store: &Store) -> Result<Vec<process::Id>> {
     Ok(found)
 }
 
+async fn wait_ended(engines: &[process::Id]) -> Result<()> {
+    wait::until("the old engines have ended", READY_LIMIT, || async {
+        let left = engines.iter().filter(|id| id.is_alive()).count();
+        Ok(Seen::when(left == 0, (), || format!("{left} run")))
+    })
+    .await
+}
+
+/// All pods and their data at once. A pod that the API has forgotten lives on until its kubelet comes to it: on a busy
+/// machine the next pod of the shard could copy its data, and nothing would be lost. Engines of another machine are left
+/// to their kubelets.
+async fn lose_all_pods(store: &Store) -> Result<()> {
+    let is_here = store.scope.cluster.machine().is_ok();
+    let engines = if is_here { engines(store).await? } else { Vec::new() };
+    delete_all_pods(store).await?;
+    // Not before: a pod that is still wanted would start its engine again.
+    for id in &engines {
+        id.signal(Signal::SIGKILL);
+    }
+    wait_ended(&engines).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn store_in_memory_says_that_it_lost_its_data_and_serves_again() {
     namespace::with_operator("lost", |scope| async move {
         let store = ready(&scope, "lost", &store::spec(1, 1)).await?;
         store.make_bucket("before").await?;
-        let (http, urls) = (store.http().await?, store.urls().await?);
+        let (http, urls) = (store.http().await?, store.urls_of(2, READY_LIMIT).await?);
         let payload = Payload { seed: 3, size: 1_000_000 };
-        let put = http.put(&format!("{}/before/blob", urls[0]), Contents::Payload(payload)).await?;
+        let put = http.ask_put(&format!("{}/before/blob", urls[0]), &Contents::Payload(payload)).await?;
         assert!(put.status.is_success(), "PUT answered {}", put.status);
         let start = Instant::now();
-        delete_all_pods(&store).await?;
+        lose_all_pods(&store).await?;
         let lost = store.wait_condition("DataLost", "True", READY_LIMIT).await?;
         let reported = start.elapsed().as_secs_f64();
         store.wait_ready(READY_LIMIT).await?;
@@ -187,11 +216,7 @@ async fn store_with_a_log_comes_back_with_everything_up_to_the_documented_second
         let engines = engines(&store).await?;
         delete_all_pods(&store).await?;
         // The API forgets the pods at once; until the last engine has ended, it may go on to acknowledge.
-        wait::until("the old engines have ended", READY_LIMIT, || async {
-            let left = engines.iter().filter(|id| id.is_alive()).count();
-            Ok(Seen::when(left == 0, (), || format!("{left} run")))
-        })
-        .await?;
+        wait_ended(&engines).await?;
         load.excuse(kill - LOG_WINDOW..=Instant::now());
         load.wait_writes(WRITES, RESUME_LIMIT).await?;
         let back = store.wait_redundant(READY_LIMIT).await?.as_secs_f64();
@@ -209,18 +234,21 @@ async fn store_with_a_log_comes_back_with_everything_up_to_the_documented_second
 }
 
 async fn node_of_primary(store: &Store) -> Result<String> {
-    let primary = store.primary(0).await?;
+    let primary = whole_primary(store).await?;
     let pod = store.scope.pods().get(&primary).await.map_err(Error::kube("get the primary"))?;
-    Ok(pod.spec.and_then(|spec| spec.node_name).expect("a node"))
+    let node = pod.spec.and_then(|spec| spec.node_name);
+    node.ok_or_else(|| Error::Wrong(format!("{primary} is on no node")))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_node_takes_a_primary_and_writes_go_on() {
     namespace::with_operator_alone("node", |scope| async move {
-        let store = ready(&scope, "node", &store::spec(1, 1)).await?;
-        let node = node_of_primary(&store).await?;
+        // Both copies on one node would go with it: by default the spread is a wish.
+        let spec = store::spec_with(&[("scheduling.spread.node", json!("Required"))]);
+        let store = ready(&scope, "node", &spec).await?;
         let load = Load::of(&store, plan("node")).await?;
         load.wait_writes(WRITES, RESUME_LIMIT).await?;
+        let node = node_of_primary(&store).await?;
         fault::without_node(&scope.cluster, &node, load.wait_writes(WRITES, RESUME_LIMIT)).await?;
         store.wait_redundant(READY_LIMIT).await?;
         let report = load.finish().await?;

@@ -22,7 +22,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const READY_LIMIT: Duration = Duration::from_secs(180);
 const VERDICT_LIMIT: Duration = Duration::from_secs(120);
-const REMEDY_LIMIT: Duration = Duration::from_secs(120);
+/// More than a remedy's deadline here.
+const REMEDY_LIMIT: Duration = Duration::from_secs(180);
 /// Two restarts: each a pod more, a copy of the data, an eviction and a pod less.
 const RESTARTS_LIMIT: Duration = Duration::from_secs(300);
 const WRITES: u64 = 20;
@@ -62,6 +63,8 @@ fn spec() -> Value {
     }
     spec["hygiene"]["budgets"] = json!({ "restartPercentPerHour": 100, "restartsPerDay": 4 });
     spec["hygiene"]["cooldowns"] = json!({ "soft": "5s", "restart": "10s", "failover": "10s" });
+    // What a busy machine is late to show is not ineffective: the next rung would restart the pod.
+    spec["hygiene"]["deadlines"] = json!({ "killClients": "120s", "purge": "120s" });
     spec
 }
 

@@ -65,9 +65,9 @@ fn name(payload: Payload) -> String {
 }
 
 async fn put(far: &Store, payload: Payload) -> Result<()> {
-    let urls = far.urls().await?;
-    let url = format!("{}/library/{}", urls.first().map_or("", String::as_str), name(payload));
-    let answer = far.http().await?.put(&url, Contents::Payload(payload)).await?;
+    let urls = far.urls_of(1, READY_LIMIT).await?;
+    let url = format!("{}/library/{}", urls[0], name(payload));
+    let answer = far.http().await?.ask_put(&url, &Contents::Payload(payload)).await?;
     assert!(answer.status.is_success(), "PUT answered {}", answer.status);
     Ok(())
 }
@@ -111,8 +111,7 @@ fn near(url: &str) -> Value {
 
 /// Every blob through every pod, to the last byte.
 async fn read_all(near: &Store, bucket: &str) -> Result<()> {
-    let (http, urls) = (near.http().await?, near.urls().await?);
-    assert_eq!(urls.len(), 2, "both pods are asked");
+    let (http, urls) = (near.http().await?, near.urls_of(2, READY_LIMIT).await?);
     for url in urls {
         for payload in payloads() {
             let url = format!("{url}/{bucket}/{}", name(payload));
@@ -132,9 +131,8 @@ async fn read_all(near: &Store, bucket: &str) -> Result<()> {
 
 /// The origin's refusal is told as such, not as an object that is not there.
 async fn refused(near: &Store) -> Result<()> {
-    let urls = near.urls().await?;
-    let url = format!("{}/refused/of/1000", urls.first().map_or("", String::as_str));
-    let answer = near.http().await?.get(&url).await?;
+    let urls = near.urls_of(2, READY_LIMIT).await?;
+    let answer = near.http().await?.ask_get(&format!("{}/refused/of/1000", urls[0])).await?;
     assert_eq!(answer.status.as_u16(), 502, "the origin knows no such token");
     Ok(())
 }

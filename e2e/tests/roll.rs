@@ -17,18 +17,18 @@ use blobstore_e2e::{
     images,
     load::{Load, Plan},
     namespace::{self, Scope},
-    progress,
+    progress, record,
     store::{self, Store},
     wait::{self, Seen},
 };
 use blobstore_operator_api::{names, status::reason};
-use blobstore_sidecar_api::record::{RECORD_ANNOTATION, ShardRecord};
+use blobstore_sidecar_api::record::{Member, ShardRecord};
 use futures::{StreamExt, future};
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 const READY_LIMIT: Duration = Duration::from_secs(180);
@@ -39,23 +39,52 @@ const RESUME_LIMIT: Duration = Duration::from_secs(120);
 /// Scheduling is refused at once; the operator says so on its next pass.
 const HELD_LIMIT: Duration = Duration::from_secs(120);
 
+/// From the operator's look at a record to the deletion that follows from it, at most.
+const LOOK_AGE: Duration = Duration::from_secs(5);
+
 /// What the API server said of one shard during a roll: its records, and the pods that were told to go, each with the
-/// `resourceVersion` of the change. Two watches keep no order between them; the versions do.
+/// `resourceVersion` of the change and when the watch told it. Two watches keep no order between them; the versions do.
 #[derive(Default)]
 struct Changes {
-    records: BTreeMap<u64, ShardRecord>,
-    leaving: BTreeMap<String, (u64, String)>,
+    records: BTreeMap<u64, (Instant, ShardRecord)>,
+    /// By uid.
+    leaving: BTreeMap<String, Leaving>,
+}
+
+struct Leaving {
+    version: u64,
+    told: Instant,
+    pod: String,
 }
 
 impl Changes {
     /// For each pod that went, who was in sync beside it then. What a busy machine makes of the set in between (a
     /// member that is a second late leaves it and comes back) is no doing of the roll.
     fn stayed(&self) -> Vec<(String, Vec<String>)> {
-        let beside = |at: u64, pod: &str| -> Option<Vec<String>> {
-            let (_, record) = self.records.range(..at).next_back()?;
-            Some(record.in_sync.iter().map(|one| one.pod.clone()).filter(|one| *one != pod).collect())
-        };
-        self.leaving.values().filter_map(|(at, pod)| Some((pod.clone(), beside(*at, pod)?))).collect()
+        let all = self.leaving.values();
+        all.filter_map(|leaving| Some((leaving.pod.clone(), self.beside(leaving)?))).collect()
+    }
+
+    /// The best of the records that held within the last seconds before the deletion: a member may leave the set after
+    /// the operator has looked. Who went in those seconds counts in none of them.
+    fn beside(&self, leaving: &Leaving) -> Option<Vec<String>> {
+        let mut best = None;
+        for (version, (told, record)) in self.records.range(..leaving.version).rev() {
+            let is_gone = |pod: &str| {
+                let between = *version..=leaving.version;
+                self.leaving.values().any(|one| one.pod == pod && between.contains(&one.version))
+            };
+            let pods = record.in_sync.iter().map(|one| one.pod.clone());
+            let stay: Vec<String> = pods.filter(|pod| !is_gone(pod)).collect();
+            if best.as_ref().is_none_or(|best: &Vec<String>| stay.len() > best.len()) {
+                best = Some(stay);
+            }
+            // The records before this one had been replaced by then.
+            if *told + LOOK_AGE < leaving.told {
+                break;
+            }
+        }
+        best
     }
 }
 
@@ -84,9 +113,9 @@ fn watch_copies(store: &Store) -> Copies {
     let changes = Arc::clone(&seen);
     watch.spawn(records.for_each(move |lease| {
         if let Ok(lease) = lease
-            && let Some(record) = record(&lease)
+            && let Some(record) = record::of(&lease)
         {
-            lock(&changes).records.insert(version(&lease.metadata), record);
+            lock(&changes).records.entry(version(&lease.metadata)).or_insert((Instant::now(), record));
         }
         future::ready(())
     }));
@@ -95,17 +124,13 @@ fn watch_copies(store: &Store) -> Copies {
         if let Ok(pod) = pod
             && pod.metadata.deletion_timestamp.is_some()
         {
-            let uid = pod.uid().unwrap_or_default();
-            lock(&changes).leaving.entry(uid).or_insert((version(&pod.metadata), pod.name_any()));
+            let (version, told) = (version(&pod.metadata), Instant::now());
+            let leaving = Leaving { version, told, pod: pod.name_any() };
+            lock(&changes).leaving.entry(pod.uid().unwrap_or_default()).or_insert(leaving);
         }
         future::ready(())
     }));
     Copies { seen, _watch: watch }
-}
-
-fn record(lease: &Lease) -> Option<ShardRecord> {
-    let annotations = lease.metadata.annotations.as_ref()?;
-    serde_json::from_str(annotations.get(RECORD_ANNOTATION)?).ok()
 }
 
 async fn ready(scope: &Scope, name: &str, replicas: u32) -> Result<Store> {
@@ -207,11 +232,56 @@ async fn roll_without_room_to_surge_is_held_and_says_why() {
             })
             .await?;
         progress::say(&format!("held: {message}"));
-        let status = store.resource().await?.status.unwrap_or_default();
-        let in_sync: Vec<usize> = status.shards.iter().map(|shard| shard.in_sync.len()).collect();
-        assert!(in_sync.iter().all(|count| *count >= 3), "all copies are kept while it waits: {in_sync:?}");
-        Ok(())
+        // Waited for: a copy that is a second late leaves the set until it has caught up. A pod that the roll took would
+        // stay away for as long as the roll is held.
+        store
+            .wait_until("all copies are kept while it waits", HELD_LIMIT, |resource| {
+                let found = client::condition(resource, "Progressing")?;
+                let shards = resource.pointer("/status/shards")?.as_array()?;
+                let copies = |shard: &Value| shard["inSync"].as_array().is_some_and(|all| all.len() >= 3);
+                let is_held = found["reason"] == reason::NO_ROOM_TO_SURGE;
+                (is_held && !shards.is_empty() && shards.iter().all(copies)).then_some(())
+            })
+            .await
     })
     .await
     .expect("a roll that waits");
+}
+
+/// Needs no cluster: what the rolls above are judged by. Versions, seconds and members; then the deletions.
+fn check_stayed(records: &[(u64, u64, &[&str])], deletions: &[(u64, u64, &str)], want: &[usize]) {
+    let start = Instant::now();
+    let at = |second: u64| start + Duration::from_secs(second);
+    let member = |pod: &&str| Member {
+        pod: (*pod).to_owned(),
+        run_id: String::new(),
+        node_id: String::new(),
+        ip: String::new(),
+    };
+    let mut changes = Changes::default();
+    for (version, second, pods) in records {
+        let in_sync = pods.iter().map(member).collect();
+        let record = ShardRecord { in_sync, ..ShardRecord::default() };
+        changes.records.insert(*version, (at(*second), record));
+    }
+    for (version, second, pod) in deletions {
+        let leaving = Leaving { version: *version, told: at(*second), pod: (*pod).to_owned() };
+        changes.leaving.insert(format!("{version}"), leaving);
+    }
+    let found: Vec<usize> = changes.stayed().iter().map(|(_, stay)| stay.len()).collect();
+    assert_eq!(found, want, "{records:?}, {deletions:?}");
+}
+
+#[test]
+fn deletion_is_judged_by_the_seconds_before_it() {
+    let (all, without_b): (&[&str], &[&str]) = (&["a", "b", "x"], &["a", "x"]);
+    // The operator saw all copies, and one of them left the record before the deletion came.
+    check_stayed(&[(1, 0, all), (2, 60, without_b)], &[(3, 61, "a")], &[2]);
+    // It was gone for so long that the operator must have seen it.
+    check_stayed(&[(1, 0, all), (2, 50, without_b)], &[(3, 61, "a")], &[1]);
+    // A second deletion at once: who went first is no copy any more, whatever the record still says.
+    check_stayed(&[(1, 0, all)], &[(2, 60, "a"), (3, 61, "b")], &[2, 1]);
+    check_stayed(&[(1, 0, all), (3, 61, &["b", "x"])], &[(2, 60, "a"), (4, 62, "b")], &[2, 1]);
+    // The first has come back under its name.
+    check_stayed(&[(1, 0, all), (3, 61, &["b", "x"]), (4, 62, all)], &[(2, 60, "a"), (5, 63, "b")], &[2, 2]);
 }

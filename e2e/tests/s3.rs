@@ -9,7 +9,7 @@ use blobstore_e2e::{
     error::{Error, Result},
     fault,
     load::{Load, Plan},
-    namespace, progress,
+    namespace, progress, record,
     store::{self, Store},
     wait::{self, Seen},
 };
@@ -27,21 +27,23 @@ const SHORT: Duration = Duration::from_secs(60);
 const KILL_EVERY: Duration = Duration::from_secs(60);
 const SHORT_KILL_EVERY: Duration = Duration::from_secs(15);
 
-/// Deletes the primary of a shard without a grace period and waits for another pod of its name.
-async fn kill_primary(store: &Store, shard: u32) -> Result<()> {
-    let name = store.primary(shard).await?;
+/// Deletes the primary of a shard without a grace period and waits for another pod of its name. Before that all copies
+/// are in sync: else the kill may take the only copy of what was just acknowledged, and no promise would be broken.
+async fn kill_primary(store: &Store, shard: usize) -> Result<()> {
+    let primaries = record::wait_whole(store, READY_LIMIT).await?;
+    let name = &primaries[shard];
     let pods = store.scope.pods();
-    let before = pods.get(&name).await.map_err(Error::kube("get the primary"))?.uid();
-    fault::delete_pod_now(&store.scope, &name).await?;
+    let before = pods.get(name).await.map_err(Error::kube("get the primary"))?.uid();
+    fault::delete_pod_now(&store.scope, name).await?;
     wait::until(format!("{name} is another pod"), READY_LIMIT, || async {
-        let now = pods.get_opt(&name).await.map_err(Error::kube("get the pod"))?;
+        let now = pods.get_opt(name).await.map_err(Error::kube("get the pod"))?;
         Ok(Seen::when(now.is_some_and(|pod| pod.uid() != before), (), || "not yet".to_owned()))
     })
     .await
 }
 
 /// Kills until the time is over, never before all copies are back: two losses at once may take both copies.
-async fn kills(store: &Store, load: &Load, length: Duration, every: Duration) -> Result<u32> {
+async fn kills(store: &Store, load: &Load, length: Duration, every: Duration) -> Result<usize> {
     let start = Instant::now();
     let mut killed = 0;
     while start.elapsed() < length {

@@ -24,21 +24,26 @@ async fn one_shard_with_a_replica_takes_a_blob_and_gives_it_back_whole_and_in_pa
             "1 shard x 1 replica: Ready after {ready:.1} s, redundant after {redundant:.1} s"
         ));
         store.make_bucket("files").await?;
-        let (http, urls) = (store.http().await?, store.urls().await?);
+        let (http, urls) = (store.http().await?, store.urls_of(2, READY_LIMIT).await?);
         let contents = Payload { seed: 7, size: 20_000_000 }.bytes();
         let url = |turn: usize| format!("{}/files/folder/file.bin", urls[turn % urls.len()]);
-        let answer = http.put(&url(0), Contents::Bytes(contents.clone())).await?;
+        let answer = http.ask_put(&url(0), &Contents::Bytes(contents.clone())).await?;
         assert!(answer.status.is_success(), "PUT answered {}", answer.status);
         for turn in 0..urls.len() {
-            let whole = http.get(&url(turn)).await?.checksum().await?;
-            assert_eq!(whole, payload::checksum(&contents), "whole, from {}", url(turn));
+            let whole = http.ask_get(&url(turn)).await?;
+            assert_eq!(
+                payload::checksum(&whole.body),
+                payload::checksum(&contents),
+                "whole, from {}",
+                url(turn)
+            );
             let mut headers = HeaderMap::new();
             headers.insert(RANGE, HeaderValue::from_static("bytes=262000-9000000"));
-            let part = http.send(Method::GET, &url(turn), headers, Contents::None).await?;
+            let part = http.ask(&Method::GET, &url(turn), &headers, &Contents::None).await?;
             assert_eq!(part.status, StatusCode::PARTIAL_CONTENT);
-            assert_eq!(part.checksum().await?, payload::checksum(&contents[262_000..=9_000_000]));
+            assert_eq!(payload::checksum(&part.body), payload::checksum(&contents[262_000..=9_000_000]));
         }
-        let answer = Http::default().get(&url(0)).await?;
+        let answer = Http::default().ask_get(&url(0)).await?;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "nobody reads without a token");
         Ok(())
     })

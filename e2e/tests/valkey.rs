@@ -8,7 +8,7 @@ use blobstore_e2e::{
     error::{Error, Result},
     fault, hygiene, images,
     load::{Load, Plan},
-    namespace, orphans, progress,
+    namespace, orphans, progress, record,
     store::{self, Store},
 };
 use blobstore_operator_api::spec::Rung;
@@ -28,7 +28,9 @@ async fn store_on_valkey_loses_nothing_with_its_primary_and_reclaims_orphans() {
     namespace::with_operator("valkey", |scope| async move {
         let mut spec = store::spec(1, 1);
         spec["engine"]["image"] = json!(images::VALKEY);
-        spec["hygiene"] = hygiene::quick("Auto");
+        // With times of seconds a kill under load is full of findings, and what Auto does about one on the primary would
+        // be a second failover.
+        spec["hygiene"] = hygiene::quick("Observe");
         let store = Store::create(&scope, "valkey", &spec).await?;
         let ready = store.wait_ready(READY_LIMIT).await?.as_secs_f64();
         store.wait_redundant(READY_LIMIT).await?;
@@ -58,7 +60,8 @@ async fn version(store: &Store) -> Result<String> {
 async fn killed_primary(store: &Store) -> Result<()> {
     let load = Load::of(store, Plan { keys_per_writer: 12, ..Plan::default() }).await?;
     load.wait_writes(WRITES, STEP_LIMIT).await?;
-    let primary = store.primary(0).await?;
+    // A kill while the replica is a second late may take the only copy of what was just acknowledged.
+    let primary = record::wait_whole(store, STEP_LIMIT).await?.swap_remove(0);
     let program = images::program_of(images::VALKEY);
     fault::signal(&store.scope, &primary, "engine", program, Signal::SIGKILL).await?;
     load.wait_writes(WRITES, STEP_LIMIT).await?;
@@ -71,6 +74,7 @@ async fn killed_primary(store: &Store) -> Result<()> {
 
 /// The byte ledger holds on this engine's layout, or no orphan would be told from data.
 async fn reclaimed(store: &Store) -> Result<()> {
+    store.merge(&json!({ "spec": { "hygiene": { "mode": "Auto" } } })).await?;
     let primary = store.primary(0).await?;
     let start = Instant::now();
     let made = orphans::inject(store, &primary, CHUNKS, AGE).await?;
