@@ -23,6 +23,7 @@ use crate::{remediate, topology};
 /// Used memory is told in steps of this many MiB, and shares in steps of this many percent.
 const MEMORY_STEP_MIB: u64 = 16;
 const PERCENT_STEP: u64 = 5;
+const PERCENT_SLACK: u64 = 1;
 
 /// The status to write, and what the answers of this pass have to say.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,8 +62,8 @@ pub fn status(
         selector: Some(names::store_selector(&store.name)),
         conditions: Vec::new(),
         shards: (0..store.shards).map(|shard| shard_status(observed, plan, old, shard, now)).collect(),
-        nodes: nodes(observed),
-        memory: memory(observed),
+        nodes: nodes(observed, old),
+        memory: memory(observed, old),
         remediation,
         roll: plan.roll.clone(),
         endpoints: Some(endpoints(store)),
@@ -153,13 +154,14 @@ fn shard_status(
     }
 }
 
-fn nodes(observed: &Observed) -> Vec<NodeStatus> {
+fn nodes(observed: &Observed, old: &BlobStoreStatus) -> Vec<NodeStatus> {
     let mut pods: Vec<&PodSeen> = observed.pods.iter().collect();
     pods.sort_by_key(|pod| (pod.shard, pod.ordinal));
-    pods.into_iter().take(NODES_MAX).map(|pod| node(observed, pod)).collect()
+    let before = |pod: &PodSeen| old.nodes.iter().find(|node| node.pod == pod.name);
+    pods.into_iter().take(NODES_MAX).map(|pod| node(observed, pod, before(pod))).collect()
 }
 
-fn node(observed: &Observed, pod: &PodSeen) -> NodeStatus {
+fn node(observed: &Observed, pod: &PodSeen, before: Option<&NodeStatus>) -> NodeStatus {
     let engine = pod.engine();
     let state = match &pod.topology {
         crate::observed::Seen::Absent => "Absent".to_owned(),
@@ -171,7 +173,6 @@ fn node(observed: &Observed, pod: &PodSeen) -> NodeStatus {
         Some(ShardState::InSync | ShardState::Syncing | ShardState::Promoting) => "replica",
         _ => "unknown",
     };
-    let steps = |bytes: u64| (bytes >> 20).div_ceil(MEMORY_STEP_MIB) * MEMORY_STEP_MIB;
     NodeStatus {
         pod: pod.name.clone(),
         shard: pod.shard,
@@ -179,21 +180,42 @@ fn node(observed: &Observed, pod: &PodSeen) -> NodeStatus {
         state,
         in_sync: observed.surely_in_sync(pod),
         revision: pod.revision.clone(),
-        used_mib: engine.map(|engine| steps(engine.used_memory)),
-        rss_mib: engine.map(|engine| steps(engine.rss)),
+        used_mib: engine.map(|engine| steps(engine.used_memory, before.and_then(|before| before.used_mib))),
+        rss_mib: engine.map(|engine| steps(engine.rss, before.and_then(|before| before.rss_mib))),
         maxmemory_mib: engine.map(|engine| engine.maxmemory >> 20),
     }
 }
 
-fn memory(observed: &Observed) -> Option<MemoryStatus> {
+/// In whole steps, rounded up. A figure stays until it has left its step by a quarter: one that wavers about the
+/// border of two would be written at every look.
+fn steps(bytes: u64, before: Option<u64>) -> u64 {
+    let mib = bytes >> 20;
+    let slack = MEMORY_STEP_MIB / 4;
+    let stays = |before: &u64| mib <= before + slack && mib + MEMORY_STEP_MIB + slack > *before;
+    before.filter(stays).unwrap_or_else(|| mib.div_ceil(MEMORY_STEP_MIB) * MEMORY_STEP_MIB)
+}
+
+/// The fullest engine. As with `steps`, pod and figure stay while they are nearly so.
+fn memory(observed: &Observed, old: &BlobStoreStatus) -> Option<MemoryStatus> {
     let share = |pod: &PodSeen| {
         let engine = pod.engine().filter(|engine| engine.maxmemory > 0)?;
-        Some(engine.used_memory.saturating_mul(100) / engine.maxmemory / PERCENT_STEP * PERCENT_STEP)
+        Some(engine.used_memory.saturating_mul(100) / engine.maxmemory)
     };
     let shares = observed.pods.iter().filter_map(|pod| Some((share(pod)?, pod)));
-    let (percent, pod) =
+    let (fullest, pod) =
         shares.max_by(|(a, pod_a), (b, pod_b)| a.cmp(b).then_with(|| pod_b.name.cmp(&pod_a.name)))?;
-    Some(MemoryStatus { used_percent: format!("{percent}%"), pod: pod.name.clone() })
+    let stays = |before: &&MemoryStatus| {
+        let told: Option<u64> = before.used_percent.strip_suffix('%').and_then(|told| told.parse().ok());
+        let its = observed.pod(&before.pod).and_then(share);
+        let near =
+            |told: u64| fullest + PERCENT_SLACK >= told && fullest < told + PERCENT_STEP + PERCENT_SLACK;
+        told.is_some_and(near) && its.is_some_and(|its| its + PERCENT_SLACK >= fullest)
+    };
+    let new = || MemoryStatus {
+        used_percent: format!("{}%", fullest / PERCENT_STEP * PERCENT_STEP),
+        pod: pod.name.clone(),
+    };
+    Some(old.memory.as_ref().filter(stays).cloned().unwrap_or_else(new))
 }
 
 fn endpoints(store: &ValidStore) -> Endpoints {

@@ -71,6 +71,35 @@ fn small_movements_of_memory_write_nothing() {
     assert_eq!(pass(&store, &observed, &first, 1), first);
 }
 
+/// The figures of the first pod, after its engine's memory and that of the other have become these, in MiB of 1,000.
+fn figures(before: &BlobStoreStatus, used: [u64; 2]) -> (BlobStoreStatus, u64, String) {
+    let (store, mut observed) = world("");
+    for (pod, mib) in observed.pods.iter_mut().zip(used) {
+        let Seen::Present(topology) = &mut pod.topology else { panic!("the pod answers") };
+        let engine = topology.engine.as_mut().expect("an engine");
+        (engine.used_memory, engine.maxmemory) = (mib << 20, 1_000 << 20);
+    }
+    let status = pass(&store, &observed, before, 0);
+    let memory = status.memory.clone().expect("memory");
+    let used = status.nodes[0].used_mib.expect("a figure");
+    (status, used, format!("{} of {}", memory.used_percent, memory.pod))
+}
+
+#[test]
+fn a_figure_that_wavers_about_a_border_stays_and_one_that_moves_is_told() {
+    let (mut status, used, memory) = figures(&BlobStoreStatus::default(), [640, 100]);
+    assert_eq!((used, memory.as_str()), (640, "60% of media-0-0"));
+    for wavers in [641, 644, 639, 621, 641] {
+        let (next, used, memory) = figures(&status, [wavers, wavers - 10]);
+        assert_eq!((used, memory.as_str()), (640, "60% of media-0-0"), "at {wavers} MiB");
+        status = next;
+    }
+    let (_, used, memory) = figures(&status, [645, 652]);
+    assert_eq!((used, memory.as_str()), (656, "60% of media-0-0"), "the other is hardly fuller");
+    let (_, used, memory) = figures(&status, [620, 700]);
+    assert_eq!((used, memory.as_str()), (624, "70% of media-0-1"));
+}
+
 /// As the shell sees a pod whose sidecar has not answered since that second.
 fn silence(observed: &mut Observed, index: usize, since: i64) {
     let pod = &mut observed.pods[index];
