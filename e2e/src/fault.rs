@@ -97,19 +97,23 @@ pub async fn without_node<T>(
     outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// The API says of a node what the controllers say when its kubelet is silent, as of all nodes after an absence of the
-/// API server. The kubelet puts it right within its ten seconds.
-pub async fn call_node_lost(cluster: &Cluster, name: &str) -> Result<()> {
+/// The API says of a node and of a pod on it what the controllers say when the kubelet is silent, as of all of them
+/// after an absence of the API server. The kubelet puts it right within its ten seconds.
+pub async fn call_node_lost(scope: &Scope, node: &str, pod: &str) -> Result<()> {
+    scope.cluster.machine()?;
     let lost = json!({
         "type": "Ready",
         "status": "Unknown",
         "reason": "NodeStatusUnknown",
         "message": "Kubelet stopped posting node status.",
     });
-    let patch = Patch::Strategic(json!({ "status": { "conditions": [lost] } }));
-    let nodes: Api<Node> = Api::all(cluster.client().await?);
-    let patched = nodes.patch_status(name, &PatchParams::default(), &patch).await;
-    patched.map(drop).map_err(Error::kube(format!("call {name} lost")))
+    let unready = json!({ "type": "Ready", "status": "False" });
+    let says = |condition| Patch::Strategic(json!({ "status": { "conditions": [condition] } }));
+    let (nodes, parameters) = (Api::<Node>::all(scope.cluster.client().await?), PatchParams::default());
+    let called = nodes.patch_status(node, &parameters, &says(lost)).await;
+    called.map_err(Error::kube(format!("call {node} lost")))?;
+    let called = scope.pods().patch_status(pod, &parameters, &says(unready)).await;
+    called.map(drop).map_err(Error::kube(format!("call {pod} unready")))
 }
 
 /// From whom an address is cut off.

@@ -33,6 +33,8 @@ const RESUME_LIMIT: Duration = Duration::from_secs(120);
 /// With a log, what was acknowledged within the last fsync period (one second, two when the disk is late) may go
 /// with the power.
 const LOG_WINDOW: Duration = Duration::from_secs(2);
+/// Twice the time after which a silent engine counts as gone; less than what kubelets and the operator give a pod.
+const STANDSTILL: Duration = Duration::from_secs(4);
 /// The operator asks nobody to take over within 5 s of a record's last change.
 const OPERATOR_PATIENCE: Duration = Duration::from_secs(6);
 /// As the kernel names it: 15 characters.
@@ -125,6 +127,34 @@ async fn killed_primary_loses_nothing_acknowledged() {
     })
     .await
     .expect("failover without a loss");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_that_stood_still_for_seconds_keeps_its_shard() {
+    namespace::with_operator("still", |scope| async move {
+        let store = ready(&scope, "still", &store::spec(1, 1)).await?;
+        let before = shard(&store).await?;
+        let load = Load::of(&store, plan("still")).await?;
+        load.wait_writes(WRITES, RESUME_LIMIT).await?;
+        let primary = whole_primary(&store).await?;
+        fault::signal(&scope, &primary, "sidecar", SIDECAR, Signal::SIGSTOP).await?;
+        let stopped = Instant::now();
+        wait::until("it has stood still", READY_LIMIT, || async {
+            Ok(Seen::when(stopped.elapsed() >= STANDSTILL, (), || format!("{:?}", stopped.elapsed())))
+        })
+        .await?;
+        fault::signal(&scope, &primary, "sidecar", SIDECAR, Signal::SIGCONT).await?;
+        load.wait_writes(WRITES, RESUME_LIMIT).await?;
+        store.wait_redundant(READY_LIMIT).await?;
+        let report = load.finish().await?;
+        report.show("sidecar of the primary stopped for 4 s");
+        report.check()?;
+        let after = shard(&store).await?;
+        assert_eq!((after.epoch, after.primary), (before.epoch, before.primary), "it gave nothing up");
+        Ok(())
+    })
+    .await
+    .expect("a shard that is kept");
 }
 
 async fn delete_all_pods(store: &Store) -> Result<()> {
@@ -264,19 +294,19 @@ async fn a_node_that_is_only_said_to_be_lost_deposes_nobody() {
     namespace::with_operator_alone("said", |scope| async move {
         let store = ready(&scope, "said", &store::spec(1, 1)).await?;
         let (before, start) = (shard(&store).await?, Instant::now());
-        let node = node_of_primary(&store).await?;
+        let (node, primary) = (node_of_primary(&store).await?, store.primary(0).await?);
         let load = Load::of(&store, plan("said")).await?;
         while start.elapsed() < OPERATOR_PATIENCE {
             load.wait_writes(20, RESUME_LIMIT).await?;
         }
         wait::until("the operator has heard of it", READY_LIMIT, || async {
-            fault::call_node_lost(&scope.cluster, &node).await?;
+            fault::call_node_lost(&scope, &node, &primary).await?;
             let resource = store.resource_json().await?;
             let degraded = client::condition(&resource, "Degraded").cloned().unwrap_or_default();
             Ok(Seen::when(degraded["reason"] == "ReplicaMissing", (), || degraded.to_string()))
         })
         .await?;
-        store.wait_condition("Degraded", "False", READY_LIMIT).await?;
+        store.wait_redundant(READY_LIMIT).await?;
         load.wait_writes(WRITES, RESUME_LIMIT).await?;
         let report = load.finish().await?;
         report.show("node of the primary said to be lost");
