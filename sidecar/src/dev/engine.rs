@@ -25,6 +25,8 @@ const START_WAIT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
 /// Between a death and the next start: a crash loop stays readable.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
+/// The port of the bus is free when it is chosen; another may have it by the time the engine takes it.
+const STARTS_MAX: u32 = 3;
 /// First the fork with the better licence.
 const PROGRAMS: &[&str] = &["valkey-server", "redis-server"];
 
@@ -70,12 +72,19 @@ impl Engine {
         options: EngineOptions,
         authority: Arc<DevAuthority>,
     ) -> Result<Self, EngineError> {
-        let mut child = spawn(&options)?;
-        let tenure = match prepare(&options.socket, &mut child, 1).await {
-            Ok(tenure) => tenure,
-            Err(error) => {
-                end(&mut child).await;
-                return Err(error);
+        let mut starts = 1;
+        let (child, tenure) = loop {
+            let mut child = spawn(&options)?;
+            match prepare(&options.socket, &mut child, 1).await {
+                Ok(tenure) => break (child, tenure),
+                Err(EngineError::Ended(status)) if starts < STARTS_MAX => {
+                    tracing::warn!(%status, "the engine ended while starting: it is started again");
+                    starts += 1;
+                }
+                Err(error) => {
+                    end(&mut child).await;
+                    return Err(error);
+                }
             }
         };
         authority.set(Some(tenure));

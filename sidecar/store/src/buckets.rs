@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -30,7 +30,12 @@ const KNOWN_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// Seals are lifted after this: by then no upload can still hold the deleted bucket's configuration.
 const SEALED_FOR: Duration = Duration::from_secs(30);
 
-type Known = LruCache<BucketName, (BucketInfo, Instant)>;
+#[derive(Debug)]
+struct Known {
+    infos: LruCache<BucketName, (BucketInfo, Instant)>,
+    /// Changes to buckets that were made here.
+    changes: u64,
+}
 
 #[derive(Debug)]
 pub(crate) struct BucketCache {
@@ -44,7 +49,7 @@ pub(crate) struct BucketCache {
 impl Default for BucketCache {
     fn default() -> Self {
         Self {
-            known: Mutex::new(LruCache::new(KNOWN_MAX)),
+            known: Mutex::new(Known { infos: LruCache::new(KNOWN_MAX), changes: 0 }),
             leasing: tokio::sync::Mutex::default(),
             sealed: Mutex::default(),
         }
@@ -52,6 +57,10 @@ impl Default for BucketCache {
 }
 
 impl BucketCache {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn get(&self, name: &BucketName) -> Option<BucketInfo> {
         self.get_within(name, KNOWN_FOR)
     }
@@ -63,24 +72,39 @@ impl BucketCache {
 
     /// What is asked of what is known, if that is not older than `age`. Nothing is copied.
     fn ask<T>(&self, name: &BucketName, age: Duration, what: impl FnOnce(&BucketInfo) -> T) -> Option<T> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (info, at) = known.get(name)?;
+        let mut known = self.lock();
+        let (info, at) = known.infos.get(name)?;
         (at.elapsed() < age).then(|| what(info))
     }
 
     /// However old.
     pub(crate) fn last(&self, name: &BucketName) -> Option<BucketInfo> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(name).map(|(info, _)| info.clone())
+        let mut known = self.lock();
+        known.infos.get(name).map(|(info, _)| info.clone())
     }
 
-    pub(crate) fn set(&self, info: BucketInfo) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.put(info.name.clone(), (info, Instant::now()));
+    /// To be read before a bucket's home is asked; see [`BucketCache::set`].
+    pub(crate) fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
+    /// Keeps what the home said, unless a bucket was changed here since `changes` was read: it may be older than that.
+    pub(crate) fn set(&self, info: BucketInfo, changes: u64) {
+        let mut known = self.lock();
+        if known.changes == changes {
+            known.infos.put(info.name.clone(), (info, Instant::now()));
+        }
     }
 
     fn forget(&self, name: &BucketName) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).pop(name);
+        self.lock().infos.pop(name);
+    }
+
+    /// A change has been made, or may have been: what was read before is not kept any more.
+    pub(crate) fn changed(&self, name: &BucketName) {
+        let mut known = self.lock();
+        known.changes += 1;
+        known.infos.pop(name);
     }
 
     fn seal(&self, name: &BucketName, epoch: u64) {
@@ -109,13 +133,14 @@ impl Inner {
         if !fresh && let Some(info) = self.buckets.get(name) {
             return Ok(info);
         }
+        let changes = self.buckets.changes();
         let found = match self.authority.owner(self.home(name).slot()) {
             Owner::Here(_) => self.bucket_here(name).await?,
             Owner::Peer { .. } | Owner::Nobody => self.options.peers.bucket(name).await?,
         };
         match found {
             Some(info) => {
-                self.buckets.set(info.clone());
+                self.buckets.set(info.clone(), changes);
                 Ok(info)
             }
             None => {
@@ -205,8 +230,9 @@ impl Inner {
         let tenure = self.owned(home.slot())?;
         let bucket = key::bucket(home, name.as_str());
         let args = [what.as_bytes(), value.as_bytes()];
-        let answer: Vec<String> = self.meta.script(&scripts::BUCKET_UPDATE, &[&bucket], &args).await?;
-        self.buckets.forget(name);
+        let answer = self.meta.script(&scripts::BUCKET_UPDATE, &[&bucket], &args).await;
+        self.buckets.changed(name);
+        let answer: Vec<String> = answer?;
         if answer.first().map(String::as_str) == Some("ABSENT") {
             return Err(no_such_bucket(name));
         }
@@ -264,7 +290,7 @@ impl Inner {
             empty &= left == 0;
         }
         self.buckets.seal(name, epoch);
-        self.buckets.forget(name);
+        self.buckets.changed(name);
         if let Some(tenure) = self.authority.tenure() {
             self.authority.acknowledged(&tenure).await?;
         }

@@ -42,8 +42,11 @@ struct State {
     count: usize,
     /// What the engine does not know yet: a mark, or (false) that there is none any more.
     unsaved: HashMap<(Arc<str>, Generation), bool>,
-    /// Objects that were written or deleted since: what of them is still kept is looked up.
-    doubted: BTreeSet<Arc<str>>,
+    /// Objects that were written or deleted since, with the number of the last doubt: what of them is still kept is
+    /// looked up.
+    doubted: HashMap<Arc<str>, u64>,
+    /// Doubts so far.
+    doubts: u64,
     /// Under which tenure the engine's marks were read.
     read_under: Option<Tenure>,
 }
@@ -98,7 +101,22 @@ impl Damage {
         let mut state = self.lock();
         if let Some((object, _)) = state.marks.get_key_value(object) {
             let object = Arc::clone(object);
-            state.doubted.insert(object);
+            state.doubts += 1;
+            let number = state.doubts;
+            state.doubted.insert(object, number);
+        }
+    }
+
+    fn doubted(&self) -> Vec<(Arc<str>, u64)> {
+        self.lock().doubted.iter().map(|(object, number)| (Arc::clone(object), *number)).collect()
+    }
+
+    /// What is kept of the object was looked up after this doubt. One that came meanwhile stays: it may be about a
+    /// body that was still there.
+    fn resolved(&self, object: &str, number: u64) {
+        let mut state = self.lock();
+        if state.doubted.get(object) == Some(&number) {
+            state.doubted.remove(object);
         }
     }
 
@@ -112,7 +130,7 @@ impl Damage {
 
     fn all(&self) -> Vec<DamagedObject> {
         let state = self.lock();
-        let sure = state.marks.iter().filter(|(object, _)| !state.doubted.contains(*object));
+        let sure = state.marks.iter().filter(|(object, _)| !state.doubted.contains_key(*object));
         let each = |(object, marks): (&Arc<str>, &BTreeSet<Generation>)| {
             let of = |generation| DamagedObject { object: object.to_string(), generation };
             marks.iter().copied().map(of).collect::<Vec<_>>()
@@ -155,15 +173,14 @@ impl Inner {
     }
 
     async fn resolve_doubts(&self) -> Result<(), StoreError> {
-        let doubted: Vec<Arc<str>> = self.damage.lock().doubted.iter().cloned().collect();
-        for object in doubted {
+        for (object, number) in self.damage.doubted() {
             let marks = self.damage.lock().marks.get(&object).cloned().unwrap_or_default();
             for generation in marks {
                 if !self.is_kept(&object, generation).await? {
                     self.damage.lift(&object, generation);
                 }
             }
-            self.damage.lock().doubted.remove(&object);
+            self.damage.resolved(&object, number);
         }
         Ok(())
     }
@@ -245,5 +262,34 @@ impl Inner {
     fn marked(&self, object: &str) -> Option<Target> {
         let (bucket, name) = object.split_once('/')?;
         Some(self.target(&BucketName::parse(bucket).ok()?, &ObjectName::parse(name).ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_that_comes_while_an_older_one_is_looked_up_stays() {
+        let (damage, object) = (Damage::default(), Arc::<str>::from("b/a"));
+        let generation = Generation([1; 16]);
+        damage.mark(&object, generation);
+        let marked = DamagedObject { object: "b/a".to_owned(), generation };
+        assert_eq!(damage.all(), std::slice::from_ref(&marked));
+        damage.doubt("b/a");
+        assert_eq!(damage.all(), [], "not told while in doubt");
+        let looked_up = damage.doubted();
+        // The sweeper hears that the body is kept; before it goes on, the object is deleted.
+        damage.doubt("b/a");
+        for (object, number) in looked_up {
+            damage.resolved(&object, number);
+        }
+        let again = damage.doubted();
+        assert_eq!(again.len(), 1, "to be looked up again");
+        assert_eq!(damage.all(), []);
+        for (object, number) in again {
+            damage.resolved(&object, number);
+        }
+        assert_eq!(damage.all(), [marked], "kept after all");
     }
 }

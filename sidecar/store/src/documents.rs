@@ -51,6 +51,7 @@ impl Store {
         if let Some(info) = self.bucket_at_hand(name, BucketInfo::clone) {
             return Ok(info);
         }
+        let changes = self.inner.buckets.changes();
         let Some(last) = self.inner.buckets.last(name) else {
             return self.inner.bucket(name, false).await;
         };
@@ -59,7 +60,7 @@ impl Store {
             Ok(Err(error)) if error.kind == ErrorKind::NoSuchBucket => Err(error),
             Ok(Err(_)) | Err(_) => {
                 // Stamped anew: not every request waits for a home that is away.
-                self.inner.buckets.set(last.clone());
+                self.inner.buckets.set(last.clone(), changes);
                 Ok(last)
             }
         }
@@ -115,7 +116,9 @@ impl Inner {
         let (delete, most): (&[u8], String) =
             (if text.is_none() { b"1" } else { b"0" }, DOCUMENTS_MAX.to_string());
         let args = [field.as_bytes(), text.unwrap_or_default().as_bytes(), delete, most.as_bytes()];
-        let answer: Vec<String> = self.meta.script(&scripts::BUCKET_DOCUMENT, &[&key], &args).await?;
+        let answer = self.meta.script(&scripts::BUCKET_DOCUMENT, &[&key], &args).await;
+        self.buckets.changed(bucket);
+        let answer: Vec<String> = answer?;
         match answer.first().map(String::as_str) {
             Some("OK") => {}
             Some("ABSENT") => return Err(no_such_bucket(bucket)),

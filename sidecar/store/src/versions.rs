@@ -88,7 +88,9 @@ impl Inner {
         let (key, field) =
             (key::bucket(home, bucket.as_str()), format!("{FIELD_START}{VERSIONING_DOCUMENT}"));
         let args = [field.as_bytes(), keeps.text().as_bytes()];
-        let answer: Vec<String> = self.meta.script(&scripts::BUCKET_VERSIONING, &[&key], &args).await?;
+        let answer = self.meta.script(&scripts::BUCKET_VERSIONING, &[&key], &args).await;
+        self.buckets.changed(bucket);
+        let answer: Vec<String> = answer?;
         let (old, epoch) = match answer.as_slice() {
             [word, old, epoch] if word == "OK" => (old.parse::<usize>().ok(), epoch.parse::<u64>().ok()),
             [word] if word == "ABSENT" => return Err(no_such_bucket(bucket)),

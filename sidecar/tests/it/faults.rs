@@ -1,10 +1,12 @@
 //! When something is wrong: quotas, a full engine, a dead engine, a termination. The right status, a helpful
 //! sentence, nothing half-written.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::http::Connection;
+use crate::http::{Answer, Connection};
 use crate::process::{Dev, assert_status, pattern, wait_for};
 
 const MIB: usize = 1 << 20;
@@ -58,6 +60,25 @@ fn an_engine_at_its_limit_refuses_uploads_and_still_answers_and_deletes() {
     dev.stop();
 }
 
+/// Kills the engine and uploads meanwhile, until an upload meets its absence, which is short: the engine that was killed
+/// last, and the answer.
+fn refused_without_engine(dev: &Dev, engine: i32) -> (i32, Answer) {
+    let mut engine = engine;
+    let mut refused = None;
+    kill(Pid::from_raw(engine), Signal::SIGKILL).expect("kill the engine");
+    wait_for("a refusal while the engine is away", || {
+        let answer = dev.client.put("/crash/during", b"x");
+        if answer.status != 200 {
+            refused = Some(answer);
+        } else if let Some(next) = dev.engine_pid().filter(|next| *next != engine) {
+            engine = next;
+            kill(Pid::from_raw(engine), Signal::SIGKILL).expect("kill the engine");
+        }
+        refused.is_some()
+    });
+    (engine, refused.expect("an answer"))
+}
+
 #[test]
 fn a_killed_engine_is_503_until_it_is_back() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -74,15 +95,7 @@ fn a_killed_engine_is_503_until_it_is_back() {
         texts.any(|text| text.windows(wanted.len()).any(|window| window == wanted))
     };
     wait_for("the commit is in the file", || written(b"crash/before"));
-    kill(Pid::from_raw(engine), Signal::SIGKILL).expect("kill the engine");
-    let mut refused = None;
-    wait_for("a refusal while the engine is away", || {
-        let answer = dev.client.put("/crash/during", b"x");
-        let away = answer.status != 200;
-        refused = Some(answer);
-        away
-    });
-    let refused = refused.expect("an answer");
+    let (engine, refused) = refused_without_engine(&dev, engine);
     assert_status(&refused, 503, "without an engine");
     assert!(refused.header("retry-after").is_some(), "{:?}", refused.headers);
     wait_for("the engine is back", || dev.engine_pid().is_some_and(|now| now != engine) && ready() == 200);
@@ -96,6 +109,21 @@ fn a_killed_engine_is_503_until_it_is_back() {
     assert_status(&found, 200, "what was stored before");
     assert!(found.body == body, "other bytes");
     wait_for("uploads go on", || dev.client.put("/crash/after", &body).status == 200);
+    dev.stop();
+}
+
+/// As one does that finds the port of its bus taken.
+#[test]
+fn an_engine_that_ends_while_starting_is_started_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (engine, tried) = (folder.path().join("engine"), folder.path().join("tried"));
+    let text = "#!/bin/sh\nfolder=$(dirname \"$0\")\n\
+        if [ -e \"$folder/tried\" ]; then exec redis-server \"$@\"; fi\n: >\"$folder/tried\"\nexit 1\n";
+    std::fs::write(&engine, text).expect("a file");
+    std::fs::set_permissions(&engine, std::fs::Permissions::from_mode(0o700)).expect("it may be run");
+    let dev = Dev::with_engine(engine.to_str().expect("a path"), &[]);
+    assert!(tried.exists(), "it has ended once");
+    assert_eq!(dev.admin.get("/readyz").status, 200);
     dev.stop();
 }
 

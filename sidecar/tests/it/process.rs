@@ -1,7 +1,7 @@
 //! The sidecar's binary as a child: started on free ports, waited for by its ready line, ended by SIGTERM.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -42,9 +42,23 @@ pub(crate) fn binary() -> std::path::PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_blobstore-sidecar").into(), std::path::PathBuf::from)
 }
 
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+/// The TCP ports on which a process listens.
+fn listening(pid: u32) -> Vec<u16> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives");
+    let sockets: Vec<String> = files
+        .flatten()
+        .filter_map(|file| std::fs::read_link(file.path()).ok())
+        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("the process lives");
+    let port = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let listens =
+            fields.get(3) == Some(&"0A") && sockets.iter().any(|inode| fields.get(9) == Some(&&**inode));
+        let (_, port) = fields.get(1).filter(|_| listens)?.rsplit_once(':')?;
+        u16::from_str_radix(port, 16).ok()
+    };
+    table.lines().filter_map(port).collect()
 }
 
 /// A running `dev`.
@@ -62,10 +76,13 @@ impl Dev {
 
     /// Without a user.
     pub(crate) fn start_as(more: &[&str]) -> Self {
-        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        Self::with_engine("redis-server", more)
+    }
+
+    pub(crate) fn with_engine(engine: &str, more: &[&str]) -> Self {
         let mut child = Command::new(binary())
-            .args(["dev", "--engine", "redis-server", "--listen", "127.0.0.1:0"])
-            .args(["--admin-listen", &admin.to_string(), "--admin-token", ADMIN_TOKEN])
+            .args(["dev", "--engine", engine, "--listen", "127.0.0.1:0"])
+            .args(["--admin-listen", "127.0.0.1:0", "--admin-token", ADMIN_TOKEN])
             .args(more)
             .stdout(Stdio::piped())
             .spawn()
@@ -74,12 +91,23 @@ impl Dev {
         let mut line = String::new();
         let read = BufReader::new(out).read_line(&mut line);
         let address = line.trim().strip_prefix("ready ").and_then(|url| url.split_once("://"));
-        let address = address.and_then(|(_, address)| address.parse().ok());
+        let address = address.and_then(|(_, address)| address.parse::<SocketAddr>().ok());
         let Some(address) = address else {
             let _ = (child.kill(), child.wait());
             panic!("no ready line but {line:?} ({read:?})");
         };
-        Self { child, client: Client::new(address, TOKEN), admin: Client::new(admin, ADMIN_TOKEN) }
+        let (client, admin) = (Client::new(address, TOKEN), Client::new(address, ADMIN_TOKEN));
+        let mut dev = Self { child, client, admin };
+        // The ready line tells of one of two. The kernel's table may miss a line while it changes.
+        wait_for("the admin port", || {
+            let mut others = listening(dev.pid());
+            others.retain(|port| *port != address.port());
+            if let [admin] = others[..] {
+                dev.admin.address.set_port(admin);
+            }
+            others.len() == 1
+        });
+        dev
     }
 
     /// With a bucket.

@@ -1,5 +1,6 @@
 //! One engine, one store, one set of origins.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,21 +22,87 @@ use futures::StreamExt;
 use crate::server::Server;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const STARTS_MAX: u32 = 5;
 
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) store: Store,
     pub(crate) origins: Origins,
-    engine: Child,
-    _folder: tempfile::TempDir,
+    _engine: Engine,
 }
 
-impl Drop for Bench {
+/// Cluster mode, all slots, unix socket, no persistence.
+#[derive(Debug)]
+struct Engine {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Engine {
     fn drop(&mut self) {
         // Ends the child; nothing to do when it has ended by itself.
-        let _ = self.engine.kill();
-        let _ = self.engine.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
+
+impl Engine {
+    async fn start() -> Self {
+        // The bus needs a port of its own: a free one may be taken between our look and the engine's start.
+        let mut started = None;
+        for _ in 0..STARTS_MAX {
+            if started.is_none() {
+                started = Self::attempt().await;
+            }
+        }
+        started.expect("one of the attempts starts an engine")
+    }
+
+    async fn attempt() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bus =
+            std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one").port();
+        let mut command = Command::new("redis-server");
+        command.args(["--port", "0", "--cluster-enabled", "yes", "--save", "", "--appendonly", "no"]);
+        command.args(["--cluster-require-full-coverage", "no", "--cluster-port", &bus.to_string()]);
+        command.arg("--dir").arg(folder.path()).arg("--unixsocket").arg(socket_in(&folder));
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("redis-server");
+        let mut engine = Self { child, folder };
+        let deadline = Instant::now() + PATIENCE;
+        while engine.give_slots().await.is_err() {
+            if engine.child.try_wait().expect("a child").is_some() {
+                return None;
+            }
+            assert!(Instant::now() < deadline, "the engine never answered");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Some(engine)
+    }
+
+    fn socket(&self) -> PathBuf {
+        socket_in(&self.folder)
+    }
+
+    /// Gives it all slots, unless it has them already.
+    async fn give_slots(&self) -> redis::RedisResult<()> {
+        let client = redis::Client::open(format!("unix://{}", self.socket().display()))?;
+        // A machine under load answers late, and what was not answered may still have been done.
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await?;
+        let info: String = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await?;
+        if !info.contains("cluster_slots_assigned:16384") {
+            let mut add = redis::cmd("CLUSTER");
+            let add = add.arg("ADDSLOTSRANGE").arg(0).arg(16383);
+            add.exec_async(&mut connection).await?;
+        }
+        Ok(())
+    }
+}
+
+fn socket_in(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("e.sock")
 }
 
 /// The bucket `b` from this server, with nothing cached for long unless the test says so.
@@ -69,32 +136,24 @@ impl Bench {
         origins: Vec<OriginConfig>,
         between: impl FnOnce(&Store) -> Arc<dyn Blobs>,
     ) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let socket = folder.path().join("e.sock");
-        let bus =
-            std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one").port();
-        let mut command = Command::new("redis-server");
-        command.args(["--port", "0", "--cluster-enabled", "yes", "--save", "", "--appendonly", "no"]);
-        command.args(["--cluster-require-full-coverage", "no", "--cluster-port", &bus.to_string()]);
-        command.arg("--dir").arg(folder.path()).arg("--unixsocket").arg(&socket);
-        let engine = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("redis-server");
+        let engine = Engine::start().await;
         let deadline = Instant::now() + PATIENCE;
-        while !slots(&socket).await {
-            assert!(Instant::now() < deadline, "the engine never answered");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
         let mut options = StoreOptions { partitions: 16, ..StoreOptions::default() };
         options.timing.sweep_every = Duration::from_millis(50);
         let tenure = Tenure { epoch: 1, run_id: Arc::from("run") };
-        let store =
-            Store::open(EngineAddress::Unix(socket), options, Arc::new(Alone(tenure)), Arc::new(NoLedger));
+        let store = Store::open(
+            EngineAddress::Unix(engine.socket()),
+            options,
+            Arc::new(Alone(tenure)),
+            Arc::new(NoLedger),
+        );
         while let Err(error) = store.create_bucket(&bucket(), None).await {
             assert!(Instant::now() < deadline, "no bucket: {error}");
             tokio::task::yield_now().await;
         }
         let wait = Duration::from_secs(2);
         let origins = Origins::new(origins, &ClientsConfig::default(), wait, between(&store));
-        Self { store, origins, engine, _folder: folder }
+        Self { store, origins, _engine: engine }
     }
 
     pub(crate) async fn open(&self, name_: &str, range: Option<ByteRange>) -> Result<GetOutcome, StoreError> {
@@ -141,15 +200,6 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-}
-
-async fn slots(socket: &std::path::Path) -> bool {
-    let Ok(client) = redis::Client::open(format!("unix://{}", socket.display())) else { return false };
-    let Ok(mut connection) = client.get_multiplexed_async_connection().await else { return false };
-    let mut add = redis::cmd("CLUSTER");
-    let added: redis::RedisResult<()> =
-        add.arg("ADDSLOTSRANGE").arg(0).arg(16383).query_async(&mut connection).await;
-    added.is_ok()
 }
 
 fn head(name_: &str) -> HeadRequest {

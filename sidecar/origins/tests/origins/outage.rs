@@ -20,22 +20,46 @@ fn breaker(origin: &str) -> u64 {
     metric("blobstore_sidecar_origin_breaker_state", &[origin])
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_origin_that_is_down_is_left_alone_and_found_again() {
-    let server = Server::start().await;
-    let config = OriginConfig { name: "breaker".into(), ..origin(&server) };
-    let bench = Bench::start(config).await;
-    server.put("a", Object::new(payload(MIB, 1)));
+/// Reads from an origin that fails, and how many of the later reads met the first pause, which is half a second at
+/// least.
+async fn met_the_pause(server: &Server, bench: &Bench, name: &str) -> usize {
     server.fail_with(Some(500));
-    let mut last = String::new();
-    for index in 0..20 {
+    for index in 0..5 {
         let error = bench.get(&format!("n{index}")).await.expect_err("down");
         assert_eq!(error.kind, ErrorKind::OriginDown, "{error}");
-        last = error.message;
     }
-    assert_eq!(server.seen().len(), 10, "five failures, each tried twice, then silence");
-    assert!(last.contains("is not asked for") && last.contains("500"), "{last}");
-    assert_eq!(breaker("breaker"), 2);
+    // The pause begins with the answer to the last of them.
+    let last = *server.times().get(9).expect("five failures, each tried twice");
+    let mut met = 0;
+    for index in 5..20 {
+        let error = bench.get(&format!("n{index}")).await.expect_err("down");
+        assert_eq!(error.kind, ErrorKind::OriginDown, "{error}");
+        let (asked, state) = (server.seen().len(), breaker(name));
+        if last.elapsed() > Duration::from_millis(450) {
+            break;
+        }
+        assert_eq!((asked, state), (10, 2), "then silence");
+        assert!(error.message.contains("is not asked for") && error.message.contains("500"), "{error}");
+        met += 1;
+    }
+    met
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_that_is_down_is_left_alone_and_found_again() {
+    let mut round = 0;
+    let (server, bench, name) = loop {
+        let server = Server::start().await;
+        let name = format!("breaker-{round}");
+        let bench = Bench::start(OriginConfig { name: name.clone(), ..origin(&server) }).await;
+        // A machine under load may need the whole pause for one read.
+        if met_the_pause(&server, &bench, &name).await > 0 {
+            break (server, bench, name);
+        }
+        round += 1;
+        assert!(round < 20, "no read meets the pause");
+    };
+    server.put("a", Object::new(payload(MIB, 1)));
     server.fail_with(None);
     let back = tokio::time::timeout(Duration::from_secs(20), async {
         loop {
@@ -45,7 +69,7 @@ async fn an_origin_that_is_down_is_left_alone_and_found_again() {
         }
     });
     assert_eq!(back.await.expect("found again"), payload(MIB, 1));
-    assert_eq!(breaker("breaker"), 0);
+    assert_eq!(breaker(&name), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,7 +87,7 @@ async fn nobody_there_is_a_sentence() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_before_and_in_a_body_is_a_timeout() {
     let server = Server::start().await;
-    let timeouts = OriginTimeouts { connect_ms: 500, first_byte_ms: 200, idle_ms: 200 };
+    let timeouts = OriginTimeouts { connect_ms: 2_000, first_byte_ms: 2_000, idle_ms: 2_000 };
     let bench = Bench::start(OriginConfig { timeouts, ..origin(&server) }).await;
     server.put("a", Object { etag: None, gate_at: Some(MIB), ..Object::new(payload(4 * MIB, 1)) });
     let mut body = bench.open("a", None).await.expect("begun").body;
@@ -74,7 +98,7 @@ async fn silence_before_and_in_a_body_is_a_timeout() {
         }
     };
     assert_eq!(error.kind, ErrorKind::OriginTimeout, "{error}");
-    assert!(error.message.contains("sent nothing for 200ms"), "{error}");
+    assert!(error.message.contains("sent nothing for 2s"), "{error}");
     assert_eq!(bench.stored("a").await, None);
     server.mute(true);
     let error = bench.get("b").await.expect_err("silence");

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use blobstore_sidecar_runtime::tasks;
 use bytes::Bytes;
@@ -70,6 +70,8 @@ pub(crate) struct Seen {
 pub(crate) struct Shared {
     objects: Mutex<HashMap<String, Object>>,
     seen: Mutex<Vec<Seen>>,
+    /// When they came.
+    times: Mutex<Vec<Instant>>,
     /// Answer everything with this.
     status: Mutex<Option<StatusCode>>,
     /// No answer until the gate opens.
@@ -103,6 +105,7 @@ impl Server {
         let shared = Arc::new(Shared {
             objects: Mutex::default(),
             seen: Mutex::default(),
+            times: Mutex::default(),
             status: Mutex::default(),
             mute: Mutex::default(),
             gate: watch::Sender::new(false),
@@ -136,6 +139,11 @@ impl Server {
 
     pub(crate) fn open_gate(&self) {
         self.shared.gate.send_replace(true);
+    }
+
+    /// When the requests came.
+    pub(crate) fn times(&self) -> Vec<Instant> {
+        self.shared.times.lock().expect("no panic").clone()
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -191,6 +199,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
             .any(|name| request.headers().contains_key(name)),
         authorization: text(http::header::AUTHORIZATION),
     };
+    shared.times.lock().expect("no panic").push(Instant::now());
     shared.seen.lock().expect("no panic").push(seen.clone());
     let mute = *shared.mute.lock().expect("no panic");
     if mute {

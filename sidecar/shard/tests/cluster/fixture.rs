@@ -183,7 +183,12 @@ impl Member {
         let socket = self.config.engine_socket.clone();
         async move {
             let info = redis::ConnectionAddr::Unix(socket).into_connection_info()?;
-            redis::Client::open(info.set_redis_settings(settings))?.get_multiplexed_async_connection().await
+            // A machine under load answers late: by itself the client gives up after half a second.
+            let patient = redis::AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(PATIENCE))
+                .set_response_timeout(Some(PATIENCE));
+            let client = redis::Client::open(info.set_redis_settings(settings))?;
+            client.get_multiplexed_async_connection_with_config(&patient).await
         }
     }
 

@@ -46,7 +46,7 @@ impl Stepped {
         self.step_ms.store(ms, SeqCst);
     }
 
-    fn pass(&self, time: Duration) {
+    pub(crate) fn pass(&self, time: Duration) {
         self.passed_ms.fetch_add(u64::try_from(time.as_millis()).expect("short"), SeqCst);
     }
 
@@ -73,7 +73,7 @@ impl Clock for Stepped {
     }
 }
 
-fn with_clock(clock: &Arc<Stepped>, options: StoreOptions) -> StoreOptions {
+pub(crate) fn with_clock(clock: &Arc<Stepped>, options: StoreOptions) -> StoreOptions {
     StoreOptions { clock: Arc::clone(clock) as _, ..options }
 }
 

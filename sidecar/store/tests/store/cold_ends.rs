@@ -1,15 +1,15 @@
 //! Packing that is interrupted, overtaken or damaged: whoever writes meanwhile wins, a crash leaves one whole body, and
 //! a packed chunk that is not what was written is never served.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use blobstore_sidecar_core::{ledger::NoLedger, precondition::Conditions};
-use blobstore_sidecar_runtime::authority::Alone;
-use blobstore_sidecar_store::{Change, CrashPoint, ErrorKind, Spare, Store, StoreOptions, UpdateRequest};
+use blobstore_sidecar_runtime::{authority::Alone, budget::Permit, tasks};
+use blobstore_sidecar_store::{
+    Change, CrashPoint, ErrorKind, PackReport, Spare, Store, StoreError, StoreOptions, UpdateRequest,
+};
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 
 use crate::{
     cold::{cold, ledger_is_exact, packed, store_three, text},
@@ -17,16 +17,46 @@ use crate::{
     damage::{HARMS, Harm, Replica, chunks, harm},
 };
 
-/// Waits until the packer is in the middle of an object.
-async fn in_the_middle(bench: &Bench) {
+type PackResult = Result<PackReport, StoreError>;
+
+const CHUNKS: usize = 40;
+
+/// Keys of chunks, and whether an upload is under way.
+async fn under_way(bench: &Bench) -> (usize, bool) {
+    let keys = bench.engine.keys().await;
+    let chunks = keys.iter().filter(|key| key.starts_with("c:")).count();
+    (chunks, keys.iter().any(|key| key.starts_with("j:")))
+}
+
+/// Stops a packer in the middle of the only object. `None`: it was through before it could be stopped.
+async fn in_the_middle<T>(bench: &Bench, pass: &JoinHandle<T>) -> Option<Permit> {
+    let deadline = Instant::now() + PATIENCE;
+    while !under_way(bench).await.1 {
+        if pass.is_finished() {
+            return None;
+        }
+        assert!(Instant::now() < deadline, "it never began");
+    }
+    let permit = bench.store.budget().permit(3 * 262_080, PATIENCE).await.expect("its turn");
+    // No chunk is on its way: what is missing now stays missing until the permit is given back.
+    let (chunks, begun) = under_way(bench).await;
+    (begun && chunks < 2 * CHUNKS).then_some(permit)
+}
+
+/// A pass that goes on once the permit is given back.
+async fn stopped_in_the_middle(bench: &Bench, body: &Bytes) -> (JoinHandle<PackResult>, Permit) {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let keys = bench.engine.keys().await;
-        let begun = keys.iter().any(|key| key.starts_with("j:"));
-        if begun {
-            return;
+        bench.put("a", body.clone()).await;
+        while under_way(bench).await != (CHUNKS, false) {
+            assert!(Instant::now() < deadline, "left behind: {:?}", bench.engine.keys().await);
         }
-        assert!(Instant::now() < deadline, "it never began: {keys:?}");
+        let packer = bench.store.clone();
+        let pass = tasks::spawn("test", async move { packer.pack_cold().await });
+        if let Some(permit) = in_the_middle(bench, &pass).await {
+            return (pass, permit);
+        }
+        pass.await.expect("no panic").expect("a pass");
     }
 }
 
@@ -36,13 +66,9 @@ async fn a_write_or_an_update_while_an_object_is_packed_wins() {
     // The packer needs all of it for each chunk: whoever stands in line stops it between two.
     narrow.limits.inflight_bytes_max = 3 * 262_080 + (64 << 10);
     let bench = Bench::with(narrow, &[]).await;
-    let body = text(262_080 * 40, 1);
+    let body = text(262_080 * CHUNKS, 1);
     for way in ["write", "update"] {
-        bench.put("a", body.clone()).await;
-        let packer = bench.store.clone();
-        let pass = blobstore_sidecar_runtime::tasks::spawn("test", async move { packer.pack_cold().await });
-        in_the_middle(&bench).await;
-        let permit = bench.store.budget().permit(3 * 262_080, PATIENCE).await.expect("its turn");
+        let (pass, permit) = stopped_in_the_middle(&bench, &body).await;
         let (other, _) = open(&bench.engine, cold());
         let new = text(700_000, 2);
         if way == "write" {
@@ -68,7 +94,7 @@ async fn a_write_or_an_update_while_an_object_is_packed_wins() {
         assert!(Instant::now() < deadline, "left behind: {:?}", bench.engine.keys().await);
     }
     let keys = bench.engine.keys().await;
-    assert_eq!(keys.iter().filter(|key| key.starts_with("c:")).count(), 40);
+    assert_eq!(keys.iter().filter(|key| key.starts_with("c:")).count(), CHUNKS);
     assert!(!keys.iter().any(|key| key.starts_with("j:") || key.starts_with("n:")), "{keys:?}");
 }
 
@@ -98,20 +124,19 @@ async fn readers_writers_and_the_packer_at_once_see_whole_bodies_only() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_stops_while_packing_leaves_one_whole_body() {
-    let mut options = cold();
-    options.timing.journal_ttl = Duration::from_millis(300);
-    let bench = Bench::with(options.clone(), &[]).await;
+    let bench = Bench::with(cold(), &[]).await;
     let body = text(900_001, 1);
     for crash in [CrashPoint::ManifestWritten, CrashPoint::PackStaged, CrashPoint::PackSwapped] {
         store_three(&bench, &body).await;
         let before = chunks(&bench).await;
-        let dying = StoreOptions { crash: Some(crash), ..options.clone() };
+        let dying = StoreOptions { crash: Some(crash), ..cold() };
         let dying = Store::open(bench.engine.address(), dying, Arc::new(Alone(tenure())), Arc::new(NoLedger));
         let stopped = dying.pack_cold().await;
         assert_eq!(stopped.is_err(), crash != CrashPoint::ManifestWritten, "{crash:?}: {stopped:?}");
         drop(dying);
+        bench.engine.journal_is_due().await;
         // Another process begins: it knows nothing but what the engine holds.
-        let (next, _) = open(&bench.engine, options.clone());
+        let (next, _) = open(&bench.engine, cold());
         for name_ in ["a", "one", "p"] {
             let want = if name_ == "one" { body.slice(..100_000) } else { body.clone() };
             let get = blobstore_sidecar_store::GetRequest::new(bucket(), name(name_));

@@ -1,17 +1,13 @@
 //! A real engine for each test: cluster mode, all slots, unix socket, no persistence. Ended by its own handle.
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use blobstore_sidecar_core::{
-    key::{BucketName, ObjectName},
-    ledger::{Family, LedgerSink},
-};
+use blobstore_sidecar_core::key::{BucketName, ObjectName};
 use blobstore_sidecar_runtime::authority::{Alone, Tenure};
 use blobstore_sidecar_store::{
     EngineAddress, GetOutcome, GetRequest, ListRequest, PutOutcome, PutRequest, Store, StoreError,
@@ -20,22 +16,27 @@ use blobstore_sidecar_store::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 
+// By its path: benches have this file in another place.
+#[path = "tally.rs"]
+mod tally;
+pub(crate) use tally::Tally;
+
 /// Longest wait for anything that ought to happen soon.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+const STARTS_MAX: u32 = 5;
 
 #[derive(Debug)]
 pub(crate) struct Engine {
     child: Option<Child>,
     dir: tempfile::TempDir,
+    /// For clients and for the bus.
+    ports: [u16; 2],
 }
 
 impl Engine {
     /// `options`: pairs for the command line.
     pub(crate) async fn with(options: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut engine = Self { child: None, dir };
-        engine.spawn(options);
-        engine.ready().await;
+        let engine = Self::start(options).await;
         let slots: redis::Value =
             engine.query(redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16383)).await;
         assert_eq!(slots, redis::Value::Okay);
@@ -47,12 +48,10 @@ impl Engine {
         engine
     }
 
-    /// An engine that follows another, started with `--port` and `--cluster-port`, and has caught up with it.
-    pub(crate) async fn following(port: u16, bus: u16) -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut engine = Self { child: None, dir };
-        engine.spawn(&["--port", &free_port().to_string()]);
-        engine.ready().await;
+    /// An engine that follows this one, and has caught up with it.
+    pub(crate) async fn follower(&self) -> Self {
+        let engine = Self::start(&[]).await;
+        let [port, bus] = self.ports;
         let mut meet = redis::cmd("CLUSTER");
         let _met: redis::Value = engine.query(meet.arg("MEET").arg("127.0.0.1").arg(port).arg(bus)).await;
         let deadline = Instant::now() + PATIENCE;
@@ -74,26 +73,47 @@ impl Engine {
         }
     }
 
+    async fn start(options: &[&str]) -> Self {
+        // A free port may be taken between our look and the engine's start.
+        let mut started = None;
+        for _ in 0..STARTS_MAX {
+            if started.is_none() {
+                started = Self::attempt(options).await;
+            }
+        }
+        started.expect("one of the attempts starts an engine")
+    }
+
+    async fn attempt(options: &[&str]) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut engine = Self { child: None, dir, ports: free_ports() };
+        engine.spawn(options);
+        engine.is_ready().await.then_some(engine)
+    }
+
     fn spawn(&mut self, options: &[&str]) {
         let dir = self.dir.path();
         let mut command = Command::new("redis-server");
-        command.args(["--port", "0", "--cluster-enabled", "yes", "--save", "", "--appendonly", "no"]);
+        let [port, bus] = self.ports.map(|port| port.to_string());
+        command.args(["--port", &port, "--cluster-port", &bus, "--bind", "127.0.0.1"]);
+        command.args(["--cluster-enabled", "yes", "--save", "", "--appendonly", "no"]);
         command.args(["--cluster-require-full-coverage", "no", "--maxmemory-policy", "noeviction"]);
-        // Without a port the bus needs one of its own.
-        command.args(["--cluster-port", &free_port().to_string()]);
         command.arg("--dir").arg(dir).arg("--unixsocket").arg(self.socket());
         command.args(options).stdout(Stdio::null()).stderr(Stdio::null());
         self.child = Some(command.spawn().expect("redis-server is installed"));
     }
 
-    async fn ready(&mut self) {
+    /// False: it ended.
+    async fn is_ready(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         while !self.socket().exists() || self.connect().await.is_err() {
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().expect("a child"));
-            assert!(ended.is_none(), "the engine ended: {ended:?}");
+            if self.child.as_mut().is_some_and(|child| child.try_wait().expect("a child").is_some()) {
+                return false;
+            }
             assert!(Instant::now() < deadline, "the engine never answered");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        true
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -130,6 +150,20 @@ impl Engine {
         keys
     }
 
+    /// As if the journal's time were over for every upload under way. Those in parts have a week, and keep it.
+    pub(crate) async fn journal_is_due(&self) {
+        for journal in self.keys().await.iter().filter(|key| key.starts_with("j:")) {
+            let now: Vec<u64> = self.query(&redis::cmd("TIME")).await;
+            let soon = (now[0] + 3_600) * 1_000;
+            let mut look = redis::cmd("ZRANGEBYSCORE");
+            let entries: Vec<String> = self.query(look.arg(journal).arg("-inf").arg(soon)).await;
+            for entry in entries {
+                let mut due = redis::cmd("ZADD");
+                let _added: u64 = self.query(due.arg(journal).arg("XX").arg(1).arg(entry)).await;
+            }
+        }
+    }
+
     /// Waits until the keys are these.
     pub(crate) async fn settles_at(&self, want: &[String]) {
         let deadline = Instant::now() + PATIENCE;
@@ -157,68 +191,10 @@ impl Drop for Engine {
     }
 }
 
-pub(crate) fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    socket.local_addr().expect("an address").port()
-}
-
-/// A ledger that adds up, so that a test can compare it with the engine.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    strings: Mutex<BTreeMap<Family, (i64, i64)>>,
-    members: Mutex<BTreeMap<(Family, Vec<u8>), i64>>,
-    sending: Mutex<i64>,
-    pending: Mutex<i64>,
-}
-
-impl Tally {
-    /// Keys and value bytes of a family.
-    pub(crate) fn strings(&self, family: Family) -> (i64, i64) {
-        self.strings.lock().expect("no panic").get(&family).copied().unwrap_or_default()
-    }
-    pub(crate) fn members(&self, family: Family) -> i64 {
-        let members = self.members.lock().expect("no panic");
-        members.iter().filter(|((of, _), _)| *of == family).map(|(_, count)| count).sum()
-    }
-    pub(crate) fn sending_now(&self) -> i64 {
-        *self.sending.lock().expect("no panic")
-    }
-    pub(crate) fn pending(&self) -> i64 {
-        *self.pending.lock().expect("no panic")
-    }
-    fn string(&self, family: Family, keys: i64, len: usize) {
-        let mut strings = self.strings.lock().expect("no panic");
-        let entry = strings.entry(family).or_default();
-        entry.0 += keys;
-        entry.1 += keys * i64::try_from(len).expect("small");
-    }
-}
-
-impl LedgerSink for Tally {
-    fn sending(&self, len: u64) {
-        *self.sending.lock().expect("no panic") += i64::try_from(len).expect("small");
-    }
-    fn sent_done(&self, len: u64) {
-        *self.sending.lock().expect("no panic") -= i64::try_from(len).expect("small");
-    }
-    fn string_added(&self, family: Family, _: usize, len: usize) {
-        self.string(family, 1, len);
-    }
-    fn string_removed(&self, family: Family, _: usize, len: usize) {
-        self.string(family, -1, len);
-    }
-    fn member_added(&self, family: Family, key: &[u8], _: usize) {
-        *self.members.lock().expect("no panic").entry((family, key.to_vec())).or_default() += 1;
-    }
-    fn member_removed(&self, family: Family, key: &[u8], _: usize) {
-        *self.members.lock().expect("no panic").entry((family, key.to_vec())).or_default() -= 1;
-    }
-    fn collection_removed(&self, family: Family, key: &[u8]) {
-        self.members.lock().expect("no panic").remove(&(family, key.to_vec()));
-    }
-    fn pending_free(&self, bytes: i64) {
-        *self.pending.lock().expect("no panic") += bytes;
-    }
+/// Two that differ: both are held until both are known.
+fn free_ports() -> [u16; 2] {
+    let listen = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    [listen(), listen()].map(|socket| socket.local_addr().expect("an address").port())
 }
 
 /// One engine, one store on it, and a bucket `b`.

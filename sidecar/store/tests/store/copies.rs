@@ -7,19 +7,16 @@ use blobstore_sidecar_runtime::authority::Alone;
 use blobstore_sidecar_store::Store;
 
 use crate::{
-    common::{Bench, Engine, free_port, options, payload, tenure},
+    common::{Bench, options, payload, tenure},
     damage::chunks,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_of_the_cluster_gives_its_copy_of_a_chunk() {
-    let (port, bus) = (free_port(), free_port());
-    let (port_text, bus_text) = (port.to_string(), bus.to_string());
-    let bench =
-        Bench::with(options(), &["--port", port_text.as_str(), "--cluster-port", bus_text.as_str()]).await;
+    let bench = Bench::start().await;
     let body = payload(700_000, 1);
     bench.put("a", body.clone()).await;
-    let replica = Engine::following(port, bus).await;
+    let replica = bench.engine.follower().await;
     let holder = Store::open(replica.address(), options(), Arc::new(Alone(tenure())), Arc::new(NoLedger));
     let keys = chunks(&bench).await;
     let mut copies = Vec::new();

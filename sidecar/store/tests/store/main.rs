@@ -11,6 +11,7 @@ mod ends;
 mod faults;
 mod following;
 mod growth;
+mod known;
 mod lists;
 mod load;
 mod marks;

@@ -144,14 +144,19 @@ async fn an_object_whose_end_has_come_is_not_served_and_is_swept() {
     slow.timing.sweep_every = Duration::from_secs(3600);
     let bench = Bench::with(slow, &[]).await;
     bench.store.set_bucket(&bucket(), Some(1_000_000)).await.expect("a quota");
-    let mut request = PutRequest::new(bucket(), name("a"), Some(800_000));
-    request.expires_ms = now_ms() + 700;
-    let end = request.expires_ms;
-    bench.store.put(request, frames(payload(800_000, 1), 90_000)).await.expect("stored");
+    let put_until = async |end: u64| {
+        let request = PutRequest { expires_ms: end, ..PutRequest::new(bucket(), name("a"), Some(800_000)) };
+        bench.store.put(request, frames(payload(800_000, 1), 90_000)).await.expect("stored");
+    };
+    let end = now_ms() + 3_600_000;
+    put_until(end).await;
     assert_eq!(head(&bench, "a").await.expect("alive").expires_ms, end);
+    let end = now_ms() + 700;
+    put_until(end).await;
     bench.put("b", payload(1000, 1)).await;
     let deadline = Instant::now() + PATIENCE;
-    while head(&bench, "a").await.is_ok() {
+    while let Ok(alive) = head(&bench, "a").await {
+        assert_eq!(alive.expires_ms, end);
         assert!(Instant::now() < deadline, "it never ended");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

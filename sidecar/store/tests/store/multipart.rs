@@ -1,7 +1,5 @@
 //! Multipart uploads over a real engine: what is completed is exactly the parts, what is not leaves nothing.
 
-use std::time::Duration;
-
 use blobstore_sidecar_core::{etag::ETag, ledger::Family, precondition::Conditions, range::ByteRange};
 use blobstore_sidecar_store::{
     CompleteUpload, CreateUpload, DeleteRequest, ErrorKind, GetRequest, ListPartsRequest, ListUploadsRequest,
@@ -10,7 +8,10 @@ use blobstore_sidecar_store::{
 };
 use bytes::Bytes;
 
-use crate::common::{Bench, bucket, frames, name, options, payload, read};
+use crate::{
+    clock::{Stepped, with_clock},
+    common::{Bench, bucket, frames, name, options, payload, read},
+};
 
 pub(crate) fn small_parts() -> StoreOptions {
     StoreOptions { part_bytes_min: 0, ..options() }
@@ -183,9 +184,8 @@ impl NotAnUpload for PartInfo {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn aborted_and_abandoned_uploads_leave_nothing() {
-    let mut brief = small_parts();
-    brief.timing.upload_ttl = Duration::from_millis(400);
-    let bench = Bench::with(brief, &[]).await;
+    let (clock, options) = (Stepped::new(), small_parts());
+    let bench = Bench::with(with_clock(&clock, options.clone()), &[]).await;
     let to = begin(&bench.store, "a").await;
     for number in 1..=3 {
         part(&bench.store, &to, number, payload(300_000, u64::from(number))).await.expect("stored");
@@ -200,6 +200,7 @@ async fn aborted_and_abandoned_uploads_leave_nothing() {
     bench.is_quiet().await;
     let abandoned = begin(&bench.store, "b").await;
     part(&bench.store, &abandoned, 1, payload(300_000, 1)).await.expect("stored");
+    clock.pass(options.timing.upload_ttl);
     bench.engine.settles_at(&bench.empty).await;
     bench.is_quiet().await;
     assert_eq!(bench.ledger.strings(Family::Chunk), (0, 0));

@@ -1,6 +1,6 @@
 //! What an upload costs, under which conditions it ends, and what a crash in it leaves.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use blobstore_sidecar_core::{
     checksum::{Algorithm, Checksum, Coverage},
@@ -116,13 +116,11 @@ async fn checksums_of_parts_become_that_of_the_object() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_stops_in_a_multipart_upload_loses_nothing_and_leaves_nothing() {
-    let mut brief = small_parts();
-    brief.timing.journal_ttl = Duration::from_millis(300);
-    let bench = Bench::with(brief.clone(), &[]).await;
+    let bench = Bench::with(small_parts(), &[]).await;
     let open = |options: StoreOptions| {
         Store::open(bench.engine.address(), options, Arc::new(Alone(tenure())), Arc::new(NoLedger))
     };
-    let crashing = |crash| open(StoreOptions { crash: Some(crash), ..brief.clone() });
+    let crashing = |crash| open(StoreOptions { crash: Some(crash), ..small_parts() });
     for crash in
         [CrashPoint::Reserved, CrashPoint::ManifestWritten, CrashPoint::ChunksWritten, CrashPoint::PartStored]
     {
@@ -138,6 +136,7 @@ async fn a_store_that_stops_in_a_multipart_upload_loses_nothing_and_leaves_nothi
             .expect("a page");
         assert_eq!(page.parts, [kept], "{crash:?}: only what was acknowledged");
         bench.store.abort_upload(&to).await.expect("aborted");
+        bench.engine.journal_is_due().await;
         bench.engine.settles_at(&bench.empty).await;
     }
     for crash in [CrashPoint::PartsChecked, CrashPoint::PartListWritten, CrashPoint::Committed] {
@@ -153,6 +152,7 @@ async fn a_store_that_stops_in_a_multipart_upload_loses_nothing_and_leaves_nothi
         assert_eq!(bench.get("a").await.expect("the object"), body);
         let delete = DeleteRequest { bucket: bucket(), name: name("a"), conditions: Conditions::default() };
         bench.store.delete(delete).await.expect("deleted");
+        bench.engine.journal_is_due().await;
         bench.engine.settles_at(&bench.empty).await;
     }
 }
