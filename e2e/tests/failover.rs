@@ -33,6 +33,8 @@ const RESUME_LIMIT: Duration = Duration::from_secs(120);
 /// With a log, what was acknowledged within the last fsync period (one second, two when the disk is late) may go
 /// with the power.
 const LOG_WINDOW: Duration = Duration::from_secs(2);
+/// Twice the longest pause between two tries to watch a record.
+const WATCHED_AGAIN: Duration = Duration::from_secs(10);
 /// Twice the time after which a silent engine counts as gone; less than what kubelets and the operator give a pod.
 const STANDSTILL: Duration = Duration::from_secs(4);
 /// The operator asks nobody to take over within 5 s of a record's last change.
@@ -296,9 +298,7 @@ async fn a_node_that_is_only_said_to_be_lost_deposes_nobody() {
         let (before, start) = (shard(&store).await?, Instant::now());
         let (node, primary) = (node_of_primary(&store).await?, store.primary(0).await?);
         let load = Load::of(&store, plan("said")).await?;
-        while start.elapsed() < OPERATOR_PATIENCE {
-            load.wait_writes(20, RESUME_LIMIT).await?;
-        }
+        write_for(&load, OPERATOR_PATIENCE.saturating_sub(start.elapsed())).await?;
         wait::until("the operator has heard of it", READY_LIMIT, || async {
             fault::call_node_lost(&scope, &node, &primary).await?;
             let resource = store.resource_json().await?;
@@ -319,6 +319,27 @@ async fn a_node_that_is_only_said_to_be_lost_deposes_nobody() {
     .expect("a primary that is believed");
 }
 
+/// The load goes on for so long, and something is written at its end.
+async fn write_for(load: &Load, long: Duration) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        load.wait_writes(20, RESUME_LIMIT).await?;
+        if start.elapsed() >= long {
+            return Ok(());
+        }
+    }
+}
+
+async fn watch_errors(store: &Store) -> Result<f64> {
+    let mut errors = 0.0;
+    for pod in store.pods().await? {
+        let page = store.metrics(&pod).await?;
+        errors += store::metric(&page, "blobstore_sidecar_shard_record_watch_errors_total", &[])
+            .ok_or_else(|| Error::Wrong("no counter of watches that broke".to_owned()))?;
+    }
+    Ok(errors)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn api_server_away_changes_nothing_while_the_pods_live() {
     namespace::with_operator_alone("away", |scope| async move {
@@ -328,16 +349,14 @@ async fn api_server_away_changes_nothing_while_the_pods_live() {
         let (record, pods) = (shard(&store).await?, store.pods().await?);
         let load = Load::of(&store, plan("away")).await?;
         load.wait_writes(WRITES, RESUME_LIMIT).await?;
-        let start = Instant::now();
-        fault::without_api_server(&scope.cluster, async {
-            while start.elapsed() < away {
-                load.wait_writes(20, RESUME_LIMIT).await?;
-            }
-            Ok(())
-        })
-        .await?;
+        fault::without_api_server(&scope.cluster, write_for(&load, away)).await?;
         load.wait_writes(WRITES, RESUME_LIMIT).await?;
         store.wait_redundant(READY_LIMIT).await?;
+        // The API server remembers nothing older than its start, and the record was last written before.
+        write_for(&load, WATCHED_AGAIN).await?;
+        let errors = watch_errors(&store).await?;
+        write_for(&load, WATCHED_AGAIN).await?;
+        assert_eq!(watch_errors(&store).await?, errors, "the records are watched again");
         let report = load.finish().await?;
         report.show(&format!("API server away for {} s", away.as_secs()));
         report.check()?;

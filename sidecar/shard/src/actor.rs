@@ -94,6 +94,7 @@ impl ShardHandle {
     /// # Errors
     /// When the boot socket cannot be bound.
     pub fn start(config: ShardConfig, register: Arc<dyn Register>) -> Result<Self, StartError> {
+        metrics::register();
         let config = Arc::new(config);
         let (asks, asked) = mpsc::channel(QUEUE);
         let (told, hears) = mpsc::channel(QUEUE);
@@ -279,6 +280,7 @@ impl Actor {
                 self.feed(Event::Record { seen: Seen { version, record }, read: None });
             }
             Told::Register(Err(error)) => {
+                metrics::WATCH_ERRORS.inc();
                 if self.record_fresh {
                     tracing::warn!(%error, "the shard record cannot be watched");
                 }

@@ -47,6 +47,12 @@ pub(crate) static WRITES: LazyLock<IntCounterVec> = LazyLock::new(|| {
 pub(crate) static WITHHELD: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter_vec("blobstore_sidecar_shard_withheld_total", "Answers withheld, by reason.", &["reason"])
 });
+pub(crate) static WATCH_ERRORS: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "blobstore_sidecar_shard_record_watch_errors_total",
+        "Times the shard record could not be watched, or its watch broke.",
+    )
+});
 pub(crate) static PAUSES: LazyLock<IntCounter> = LazyLock::new(|| {
     counter(
         "blobstore_sidecar_shard_pauses_total",
@@ -62,4 +68,10 @@ pub(crate) fn written(outcome: Outcome) {
         Outcome::Unknown => "unknown",
     };
     WRITES.with_label_values(&[result]).inc();
+}
+
+/// Counters that tell of trouble are there before there is any.
+pub(crate) fn register() {
+    LazyLock::force(&PAUSES);
+    LazyLock::force(&WATCH_ERRORS);
 }

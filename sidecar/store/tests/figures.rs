@@ -12,6 +12,9 @@ use common::{Bench, bucket, frames, name, options, payload};
 #[path = "store/common.rs"]
 #[expect(dead_code, reason = "shared with the other program of tests")]
 mod common;
+#[path = "store/tally.rs"]
+#[expect(dead_code, reason = "shared with the other program of tests")]
+mod tally;
 
 fn text(len: usize) -> Bytes {
     b"2026-11-21T12:00:00Z GET /objects/17 200 served from the cache\n"

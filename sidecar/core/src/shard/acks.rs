@@ -30,6 +30,8 @@ pub(crate) struct Acks {
     last_round: Option<(u64, u64)>,
     pub(crate) joining: Option<Joining>,
     join_not_before: Millis,
+    /// When the newest round that came back was sent: up to then is known who owed what.
+    judged_at: Millis,
     /// This process ran again after a pause: what was owed before then is owed since then.
     woke_at: Millis,
 }
@@ -86,6 +88,7 @@ impl Acks {
     fn take(&mut self, round: &Round, now: Millis) {
         self.first_round.get_or_insert(round.offset);
         self.last_round = Some((round.view, round.offset));
+        self.judged_at = round.sent_at.max(self.judged_at);
         for replica in &round.replicas {
             self.online.insert(replica.run_id.clone(), now);
             let acked = self.acked.entry(replica.run_id.clone()).or_default();
@@ -126,12 +129,14 @@ impl Acks {
         upto
     }
 
-    /// Has owed an acknowledgement, or been offline, for longer than `patience`.
-    fn overdue(&self, run_id: &str, now: Millis, patience: Millis) -> bool {
+    /// A round that was sent after `patience` still found it owing an acknowledgement, or offline. While no round comes
+    /// back it is our own engine that is silent, and nobody is judged: a primary must not strike off who is to succeed
+    /// it.
+    fn overdue(&self, run_id: &str, patience: Millis) -> bool {
         let owed = self.marks.iter().find(|mark| !self.holds(run_id, mark.offset)).map(|mark| mark.sent_at);
         let online = self.online.get(run_id).copied().unwrap_or_default();
-        owed.is_some_and(|since| now >= since.max(self.woke_at) + patience)
-            || now >= online.max(self.woke_at) + patience + ONLINE_SLACK
+        owed.is_some_and(|since| self.judged_at >= since.max(self.woke_at) + patience)
+            || self.judged_at >= online.max(self.woke_at) + patience + ONLINE_SLACK
     }
 }
 
@@ -205,7 +210,7 @@ impl Machine {
         let required = self.required();
         let patience = self.rules.ack_timeout;
         let overdue: BTreeSet<String> =
-            required.into_iter().filter(|run_id| self.acks.overdue(run_id, now, patience)).collect();
+            required.into_iter().filter(|run_id| self.acks.overdue(run_id, patience)).collect();
         if !overdue.is_empty() {
             self.remove(&overdue, now, out);
         }

@@ -26,6 +26,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// The server ends a watch after this; kube refuses five minutes and more.
 const WATCH_SECONDS: u32 = 290;
+/// No version to start from: the server sends the Lease as it is, then its changes. The Lease's own version would be
+/// refused (410 Gone) as soon as it is older than what the server remembers, five minutes in a store at rest.
+const NOW: &str = "";
 /// Records on their way to the actor: each replaces the one before, so a few suffice.
 const QUEUE: usize = 8;
 
@@ -103,13 +106,12 @@ impl LeaseRegister {
     ) -> Result<(), RegisterError> {
         let away = |error: Error| RegisterError::Away(error.to_string());
         let first = versioned(&self.get().await?)?;
-        let from = first.version.to_string();
         if seen.send(Ok(first)).await.is_err() {
             return Ok(());
         }
         let params =
             WatchParams::default().fields(&format!("metadata.name={}", self.name)).timeout(WATCH_SECONDS);
-        let mut events = self.leases.watch(&params, &from).await.map_err(away)?.boxed();
+        let mut events = self.leases.watch(&params, NOW).await.map_err(away)?.boxed();
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
@@ -164,7 +166,40 @@ impl Register for LeaseRegister {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use kube::client::Body;
+
     use super::*;
+
+    /// As an API server that remembers nothing older than now.
+    async fn forgetful(request: http::Request<Body>) -> Result<http::Response<Body>, Infallible> {
+        let mut lease = Lease::default();
+        lease.metadata.resource_version = Some("42".to_owned());
+        let query = request.uri().query().unwrap_or_default();
+        let body = if !query.contains("watch=true") {
+            serde_json::to_vec(&lease)
+        } else if query.split('&').any(|pair| pair == "resourceVersion=") {
+            lease.metadata.resource_version = Some("43".to_owned());
+            serde_json::to_vec(&serde_json::json!({ "type": "ADDED", "object": lease }))
+        } else {
+            let gone = serde_json::json!({
+                "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired",
+                "message": "too old resource version: 42 (1042)",
+            });
+            serde_json::to_vec(&serde_json::json!({ "type": "ERROR", "object": gone }))
+        };
+        Ok(http::Response::new(Body::from(body.expect("a document"))))
+    }
+
+    #[tokio::test]
+    async fn a_record_older_than_what_the_server_remembers_is_watched() {
+        let client = Client::new(tower::service_fn(forgetful), "default");
+        let mut seen = LeaseRegister::new(client, "default", "media", 0).watch();
+        let versions = [seen.next().await, seen.next().await];
+        let versions = versions.map(|next| next.expect("it goes on").expect("a record").version);
+        assert_eq!(versions, [42, 43]);
+    }
 
     #[test]
     fn a_record_survives_its_lease_and_a_bare_lease_is_a_fresh_shard() {

@@ -16,10 +16,7 @@ use blobstore_sidecar_store::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 
-// By its path: benches have this file in another place.
-#[path = "tally.rs"]
-mod tally;
-pub(crate) use tally::Tally;
+pub(crate) use crate::tally::Tally;
 
 /// Longest wait for anything that ought to happen soon.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

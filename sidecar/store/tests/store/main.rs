@@ -23,6 +23,7 @@ mod multipart_ends;
 mod objects;
 mod patterns;
 mod small;
+mod tally;
 mod version_ends;
 mod version_faults;
 mod versions;
