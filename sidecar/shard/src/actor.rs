@@ -68,7 +68,6 @@ pub(crate) struct Actor {
     pub(crate) record_fresh: bool,
     pub(crate) actions: Actions,
     booted_with_data: bool,
-    /// When the machine was last fed.
     fed_at: u64,
     engine: watch::Sender<EngineState>,
     own: watch::Sender<Option<Member>>,
@@ -299,6 +298,7 @@ impl Actor {
             has_data: observed.view.keys > 0 || persistent && self.booted_with_data,
             link_up: observed.view.replication_link_up,
             follows: observed.follows.clone(),
+            slotless: observed.view.is_primary && observed.view.slots.is_empty(),
         });
         if let Some(observed) = &observed {
             let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);

@@ -31,6 +31,10 @@ const HEAD_READ_BYTES: usize = 1024;
 /// Objects whose access hour waits to be written. More than this are written at the next read.
 const TOUCHED_MAX: usize = 4096;
 
+fn changing() -> StoreError {
+    StoreError::new(ErrorKind::Busy, "the object changes too often: retry in a moment")
+}
+
 impl Inner {
     /// The current version, or the named one.
     pub(crate) async fn get(
@@ -40,7 +44,7 @@ impl Inner {
     ) -> Result<GetOutcome, StoreError> {
         let target = self.target(&request.bucket, &request.name);
         let tenure = self.owned(target.tag.slot())?;
-        let mut damage = None;
+        let (mut damage, mut seen) = (None, None);
         for _ in 0..READ_TRIES_MAX {
             let entry = match self.wanted(&target, &tenure, version).await {
                 Ok(Some(entry)) => entry,
@@ -60,15 +64,16 @@ impl Inner {
             let source = Source::new(Arc::clone(self), &target, Arc::clone(&entry), range.clone());
             let Some(mut source) = source else {
                 self.cache.invalidate_record(&target.cache_key);
-                damage =
-                    Some(StoreError::new(ErrorKind::Busy, "the object changes too often: retry in a moment"));
+                damage = Some(changing());
                 continue;
             };
             let first = match source.next().await {
-                // The object was replaced and freed since its record was read: read that again.
+                // The object was replaced and freed since its record was read: read that again. Only a body that is
+                // still named after that is damaged.
                 Err(error) if error.kind == ErrorKind::Damaged => {
                     self.cache.invalidate_record(&target.cache_key);
-                    damage = Some(error);
+                    let before = seen.replace(entry.record.head.generation);
+                    damage = Some(if before == seen { error } else { changing() });
                     continue;
                 }
                 first => first?,
@@ -77,8 +82,11 @@ impl Inner {
             let body = body_of(first, range.end - range.start, source);
             return Ok(GetOutcome { meta, range, partial, body });
         }
-        CHUNKS_MISSING.inc();
-        Err(damage.unwrap_or_else(errors::garbage))
+        let error = damage.unwrap_or_else(errors::garbage);
+        if error.kind == ErrorKind::Damaged {
+            CHUNKS_MISSING.inc();
+        }
+        Err(error)
     }
 
     /// As [`Inner::get`] of the current version, when all of it is in memory and nothing has to be waited for. `None`

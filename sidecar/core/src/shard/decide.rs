@@ -35,8 +35,8 @@ pub(crate) struct Watch {
     /// The epoch that it gave up.
     gave_up: Option<u64>,
     link_down_since: Option<Millis>,
-    /// Looks in a row that found our engine configured as a replica.
-    follows_looks: u8,
+    /// Looks in a row that found our engine a replica, or without slots.
+    lost_looks: u8,
     engine_at: Millis,
     pub(crate) engine_seen: bool,
     pub(crate) asked: Option<(Option<u64>, Millis)>,
@@ -77,14 +77,14 @@ impl Watch {
         }
     }
 
-    pub(crate) fn demotion_seen(&mut self, follows: bool) {
-        self.follows_looks = if follows { self.follows_looks.saturating_add(1) } else { 0 };
+    pub(crate) fn demotion_seen(&mut self, lost: bool) {
+        self.lost_looks = if lost { self.lost_looks.saturating_add(1) } else { 0 };
     }
 
-    /// The engine is a replica although nobody ordered it: a look that began before the last order ended may say so
+    /// The engine is no primary of our slots although nobody ordered it: a look that began before the last order ended may say so
     /// once more, but not two in a row.
     pub(crate) fn demoted(&self) -> bool {
-        self.follows_looks >= 2
+        self.lost_looks >= 2
     }
 
     pub(crate) fn link_seen(&mut self, up: bool, now: Millis) {

@@ -259,7 +259,8 @@ impl Machine {
             self.end_reign(out);
             self.watch.engine_changed(now);
         }
-        self.watch.demotion_seen(engine.as_ref().is_some_and(|facts| facts.follows.is_some()));
+        let lost = |facts: &EngineFacts| facts.follows.is_some() || facts.slotless;
+        self.watch.demotion_seen(engine.as_ref().is_some_and(lost));
         self.watch.link_seen(engine.as_ref().is_some_and(|facts| facts.link_up), now);
         self.engine = engine;
     }

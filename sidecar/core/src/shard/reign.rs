@@ -114,7 +114,11 @@ impl Machine {
                 Step::Fence { until: now + wait }
             }
             Step::Breaking { command } if command == id => Step::Break { not_before: again },
-            Step::Assuming { command } if command == id && ok => Step::Settle { since: now },
+            Step::Assuming { command } if command == id && ok => {
+                // What was seen before was the replica that it has just been.
+                self.watch.demotion_seen(false);
+                Step::Settle { since: now }
+            }
             Step::Assuming { command } if command == id => Step::Assume { not_before: again },
             step => step,
         };
@@ -175,20 +179,19 @@ impl Machine {
         }
     }
 
-    /// Our engine follows another, as engines do when one of their peers took over later: we serve no more. If the
-    /// record, read anew, still names us, that was a member that slept through the end of its own claim and woke with
-    /// the order to take over in its hands: then we take over once more.
+    /// Our engine follows another or has lost its slots, as engines do when a peer took over later than they: a member
+    /// slept through the end of its own claim and woke with the order to take over in its hands. What our engine still
+    /// holds is not certain any more, since some drop the keys of slots that they lost. Who is in sync has all of it
+    /// and takes over; without such a member we resume.
     fn engine_lost(&mut self, out: &mut Vec<Effect>) -> bool {
-        let demoted = self.watch.demoted();
-        let Some(reign) = &mut self.reign else { return false };
-        if !demoted || !matches!(reign.step, Step::Settle { .. } | Step::Serving) {
+        let settled = |reign: &&Reign| matches!(reign.step, Step::Settle { .. } | Step::Serving);
+        let Some(epoch) = self.reign.as_ref().filter(settled).map(|reign| reign.epoch) else { return false };
+        if !self.watch.demoted() {
             return false;
         }
-        // Whoever could answer reads before us has long ceased to.
-        reign.claim.no_window = true;
-        reign.step = Step::Break { not_before: 0 };
-        self.acks = Acks::default();
         self.watch.demotion_seen(false);
+        self.relinquished = self.relinquished.max(Some(epoch));
+        self.end_reign(out);
         self.read(out);
         true
     }

@@ -86,6 +86,8 @@ pub struct EngineFacts {
     pub link_up: bool,
     /// Node id of the primary it is configured to follow.
     pub follows: Option<String>,
+    /// It is a primary of no slot.
+    pub slotless: bool,
 }
 
 /// A record and its version. Versions grow.

@@ -363,6 +363,7 @@ impl World {
             has_data: engine.kept || !engine.log.is_empty(),
             link_up: engine.linked && engine.follows.is_some(),
             follows: engine.follows.map(|run| format!("r{run}")),
+            slotless: false,
         })
     }
 
