@@ -26,9 +26,10 @@ const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// The server ends a watch after this; kube refuses five minutes and more.
 const WATCH_SECONDS: u32 = 290;
-/// No version to start from: the server sends the Lease as it is, then its changes. The Lease's own version would be
-/// refused (410 Gone) as soon as it is older than what the server remembers, five minutes in a store at rest.
-const NOW: &str = "";
+/// The version to watch from: any. The server sends the Lease as its cache has it, then what changes. The Lease's own
+/// version would be refused (410 Gone) as soon as it is older than what the server remembers, five minutes in a store at
+/// rest; none at all is more than some servers' etcd can do.
+const ANY: &str = "0";
 /// Records on their way to the actor: each replaces the one before, so a few suffice.
 const QUEUE: usize = 8;
 
@@ -111,7 +112,7 @@ impl LeaseRegister {
         }
         let params =
             WatchParams::default().fields(&format!("metadata.name={}", self.name)).timeout(WATCH_SECONDS);
-        let mut events = self.leases.watch(&params, NOW).await.map_err(away)?.boxed();
+        let mut events = self.leases.watch(&params, ANY).await.map_err(away)?.boxed();
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
@@ -179,7 +180,7 @@ mod tests {
         let query = request.uri().query().unwrap_or_default();
         let body = if !query.contains("watch=true") {
             serde_json::to_vec(&lease)
-        } else if query.split('&').any(|pair| pair == "resourceVersion=") {
+        } else if query.split('&').any(|pair| pair == "resourceVersion=0") {
             lease.metadata.resource_version = Some("43".to_owned());
             serde_json::to_vec(&serde_json::json!({ "type": "ADDED", "object": lease }))
         } else {
