@@ -28,7 +28,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const WATCH_SECONDS: u32 = 290;
 /// The version to watch from: any. The server sends the Lease as its cache has it, then what changes. The Lease's own
 /// version would be refused (410 Gone) as soon as it is older than what the server remembers, five minutes in a store at
-/// rest; none at all is more than some servers' etcd can do.
+/// rest.
 const ANY: &str = "0";
 /// Records on their way to the actor: each replaces the one before, so a few suffice.
 const QUEUE: usize = 8;
@@ -110,8 +110,9 @@ impl LeaseRegister {
         if seen.send(Ok(first)).await.is_err() {
             return Ok(());
         }
-        let params =
-            WatchParams::default().fields(&format!("metadata.name={}", self.name)).timeout(WATCH_SECONDS);
+        // With bookmarks the server would end what it has by one, which takes a newer etcd than some have.
+        let named = format!("metadata.name={}", self.name);
+        let params = WatchParams::default().fields(&named).timeout(WATCH_SECONDS).disable_bookmarks();
         let mut events = self.leases.watch(&params, ANY).await.map_err(away)?.boxed();
         loop {
             let event = tokio::select! {
