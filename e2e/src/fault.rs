@@ -28,6 +28,19 @@ pub async fn delete_pod_now(scope: &Scope, pod: &str) -> Result<()> {
     client::delete(&scope.pods(), pod, &DeleteParams::default().grace_period(0)).await
 }
 
+/// As `delete_pod_now`, until another pod has its name.
+pub async fn replace_pod_now(scope: &Scope, pod: &str, limit: Duration) -> Result<()> {
+    let pods = scope.pods();
+    let before = pods.get(pod).await.map_err(Error::kube(format!("get pod {pod}")))?.metadata.uid;
+    delete_pod_now(scope, pod).await?;
+    wait::until(format!("{pod} is another pod"), limit, || async {
+        let now = pods.get_opt(pod).await.map_err(Error::kube(format!("get pod {pod}")))?;
+        let is_new = now.is_some_and(|now| now.metadata.uid != before);
+        Ok(Seen::when(is_new, (), || "not yet".to_owned()))
+    })
+    .await
+}
+
 /// The processes of one container, found by the cgroup that carries its id.
 pub async fn processes(scope: &Scope, pod: &str, container: &str) -> Result<Vec<Id>> {
     scope.cluster.machine()?;

@@ -75,6 +75,16 @@ async fn shard(store: &Store) -> Result<ShardStatus> {
     status.shards.into_iter().next().ok_or_else(|| Error::Wrong("the status shows no shard".to_owned()))
 }
 
+/// Ends the load: nothing is lost or altered, and the primary is who it was, at the same epoch.
+async fn undeposed(store: &Store, load: Load, before: &ShardStatus, what: &str) -> Result<()> {
+    let report = load.finish().await?;
+    report.show(what);
+    report.check()?;
+    let after = shard(store).await?;
+    assert_eq!((after.epoch, &after.primary), (before.epoch, &before.primary), "nobody was deposed");
+    Ok(())
+}
+
 fn restarts(pod: &Pod, container: &str) -> i32 {
     let status = pod.status.clone().unwrap_or_default();
     let all = status.container_statuses.into_iter().chain(status.init_container_statuses).flatten();
@@ -106,10 +116,7 @@ async fn kill_in_primary(store: &Store, container: &str, program: &str) -> Resul
 }
 
 async fn delete_primary(store: &Store) -> Result<()> {
-    let name = whole_primary(store).await?;
-    let before = store.scope.pods().get(&name).await.map_err(Error::kube("get the primary"))?.uid();
-    fault::delete_pod_now(&store.scope, &name).await?;
-    wait_pod(store, &name, "is another pod", |pod| pod.uid() != before).await
+    fault::replace_pod_now(&store.scope, &whole_primary(store).await?, READY_LIMIT).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,12 +155,7 @@ async fn a_sidecar_that_stood_still_for_seconds_keeps_its_shard() {
         fault::signal(&scope, &primary, "sidecar", SIDECAR, Signal::SIGCONT).await?;
         load.wait_writes(WRITES, RESUME_LIMIT).await?;
         store.wait_redundant(READY_LIMIT).await?;
-        let report = load.finish().await?;
-        report.show("sidecar of the primary stopped for 4 s");
-        report.check()?;
-        let after = shard(&store).await?;
-        assert_eq!((after.epoch, after.primary), (before.epoch, before.primary), "it gave nothing up");
-        Ok(())
+        undeposed(&store, load, &before, "sidecar of the primary stopped for 4 s").await
     })
     .await
     .expect("a shard that is kept");
@@ -308,12 +310,7 @@ async fn a_node_that_is_only_said_to_be_lost_deposes_nobody() {
         .await?;
         store.wait_redundant(READY_LIMIT).await?;
         load.wait_writes(WRITES, RESUME_LIMIT).await?;
-        let report = load.finish().await?;
-        report.show("node of the primary said to be lost");
-        report.check()?;
-        let after = shard(&store).await?;
-        assert_eq!((after.epoch, after.primary), (before.epoch, before.primary), "nobody was deposed");
-        Ok(())
+        undeposed(&store, load, &before, "node of the primary said to be lost").await
     })
     .await
     .expect("a primary that is believed");
@@ -346,7 +343,7 @@ async fn api_server_away_changes_nothing_while_the_pods_live() {
         let seconds = std::env::var(API_AWAY).ok().and_then(|value| value.parse().ok());
         let away = Duration::from_secs(seconds.unwrap_or(API_AWAY_DEFAULT));
         let store = ready(&scope, "away", &store::spec(1, 1)).await?;
-        let (record, pods) = (shard(&store).await?, store.pods().await?);
+        let (before, pods) = (shard(&store).await?, store.pods().await?);
         let load = Load::of(&store, plan("away")).await?;
         load.wait_writes(WRITES, RESUME_LIMIT).await?;
         fault::without_api_server(&scope.cluster, write_for(&load, away)).await?;
@@ -357,11 +354,7 @@ async fn api_server_away_changes_nothing_while_the_pods_live() {
         let errors = watch_errors(&store).await?;
         write_for(&load, WATCHED_AGAIN).await?;
         assert_eq!(watch_errors(&store).await?, errors, "the records are watched again");
-        let report = load.finish().await?;
-        report.show(&format!("API server away for {} s", away.as_secs()));
-        report.check()?;
-        let after = shard(&store).await?;
-        assert_eq!((after.epoch, &after.primary), (record.epoch, &record.primary), "nobody was deposed");
+        undeposed(&store, load, &before, &format!("API server away for {} s", away.as_secs())).await?;
         for (old, new) in pods.iter().zip(store.pods().await?) {
             assert_eq!(old.uid(), new.uid());
             assert_eq!(restarts(old, "engine"), restarts(&new, "engine"));

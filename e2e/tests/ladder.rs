@@ -20,6 +20,7 @@ use blobstore_sidecar_api::ports;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
+/// Named within seconds while the pages are there; later they are not.
 const RETAINED_LIMIT: Duration = Duration::from_secs(40);
 const RETAINED_TRIES: u32 = 4;
 const READY_LIMIT: Duration = Duration::from_secs(180);

@@ -6,14 +6,12 @@ mod mixed;
 use std::time::{Duration, Instant};
 
 use blobstore_e2e::{
-    error::{Error, Result},
+    error::Result,
     fault,
     load::{Load, Plan},
     namespace, progress, record,
     store::{self, Store},
-    wait::{self, Seen},
 };
-use kube::ResourceExt;
 
 use mixed::Mixed;
 
@@ -31,15 +29,7 @@ const SHORT_KILL_EVERY: Duration = Duration::from_secs(15);
 /// are in sync: else the kill may take the only copy of what was just acknowledged, and no promise would be broken.
 async fn kill_primary(store: &Store, shard: usize) -> Result<()> {
     let primaries = record::wait_whole(store, READY_LIMIT).await?;
-    let name = &primaries[shard];
-    let pods = store.scope.pods();
-    let before = pods.get(name).await.map_err(Error::kube("get the primary"))?.uid();
-    fault::delete_pod_now(&store.scope, name).await?;
-    wait::until(format!("{name} is another pod"), READY_LIMIT, || async {
-        let now = pods.get_opt(name).await.map_err(Error::kube("get the pod"))?;
-        Ok(Seen::when(now.is_some_and(|pod| pod.uid() != before), (), || "not yet".to_owned()))
-    })
-    .await
+    fault::replace_pod_now(&store.scope, &primaries[shard], READY_LIMIT).await
 }
 
 /// Kills until the time is over, never before all copies are back: two losses at once may take both copies.

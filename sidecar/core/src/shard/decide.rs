@@ -81,8 +81,8 @@ impl Watch {
         self.lost_looks = if lost { self.lost_looks.saturating_add(1) } else { 0 };
     }
 
-    /// The engine is no primary of our slots although nobody ordered it: a look that began before the last order ended may say so
-    /// once more, but not two in a row.
+    /// The engine is no primary of our slots although nobody ordered it: a look that began before the last order
+    /// ended may say so once more, but not two in a row.
     pub(crate) fn demoted(&self) -> bool {
         self.lost_looks >= 2
     }
