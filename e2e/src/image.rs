@@ -31,6 +31,8 @@ pub struct Image {
     /// Where another Debian's libraries are, and the programs that need them; without it both are this machine's.
     pub root: Option<PathBuf>,
     pub entrypoint: Vec<String>,
+    /// `NAME=value`, beside the `PATH` that all have.
+    pub env: Vec<String>,
     /// Shown by `/etc/image-release`; two images of the same files under two releases differ.
     pub release: String,
 }
@@ -62,13 +64,15 @@ pub async fn write(image: &Image, archive: &Path) -> Result<String> {
     tar(&root, &layer).await?;
     let out = work.path().join("archive");
     let layer = add_file(&out, &layer)?;
+    let path = "PATH=/usr/local/bin:/usr/bin:/bin".to_owned();
+    let env: Vec<&String> = std::iter::once(&path).chain(&image.env).collect();
     let config = json!({
         "architecture": "amd64",
         "os": "linux",
         "config": {
             "Entrypoint": image.entrypoint,
             "User": USER,
-            "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"],
+            "Env": env,
             "WorkingDir": "/data",
         },
         "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
@@ -184,6 +188,7 @@ mod tests {
             files: vec![File::new(&file, "/program")],
             root: None,
             entrypoint: vec!["/program".to_owned()],
+            env: vec![],
             release: "test".to_owned(),
         };
         write(&image, &folder.path().join("image.tar")).await.expect("an archive")

@@ -20,6 +20,11 @@ pub const SIDECAR: &str = "localhost/blobstore-sidecar:e2e";
 pub const ENGINE: &str = "localhost/redis:e2e";
 /// The same engine under another tag: what a test rolls to.
 pub const ENGINE_NEXT: &str = "localhost/redis:e2e-next";
+/// The same engine with an allocator that gives no page back unless it is asked to: what a bulk deletion leaves stays,
+/// however busy the machine is.
+pub const ENGINE_KEEPING_PAGES: &str = "localhost/redis:e2e-keeping-pages";
+/// `opt.dirty_decay_ms` and `opt.muzzy_decay_ms` of jemalloc's manual: -1 disables purging.
+const KEEPING_PAGES: &str = "MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1";
 /// Valkey of the series that `cluster/versions` names.
 pub const VALKEY: &str = "localhost/valkey:e2e";
 /// The image of every store that names none: another one runs the same tests on another engine.
@@ -34,7 +39,7 @@ pub fn base(paths: &Paths) -> Result<Vec<Image>> {
     ]
     .into_iter()
     .chain(engines())
-    .chain([valkey(paths)?])
+    .chain([keeping_pages(), valkey(paths)?])
     .collect())
 }
 
@@ -61,8 +66,13 @@ fn engine(name: &str, release: &str) -> Image {
         files: programs.map(file).into(),
         root: None,
         entrypoint: vec!["redis-server".to_owned()],
+        env: vec![],
         release: release.to_owned(),
     }
+}
+
+fn keeping_pages() -> Image {
+    Image { env: vec![KEEPING_PAGES.to_owned()], ..engine(ENGINE_KEEPING_PAGES, "e2e") }
 }
 
 fn valkey(paths: &Paths) -> Result<Image> {
@@ -82,6 +92,7 @@ fn valkey(paths: &Paths) -> Result<Image> {
         ],
         root: Some(root),
         entrypoint: vec!["valkey-server".to_owned()],
+        env: vec![],
         release: "e2e".to_owned(),
     })
 }
@@ -94,6 +105,7 @@ fn program(name: &str, from: PathBuf) -> Image {
         files: vec![File::new(from, &to)],
         root: None,
         entrypoint: vec![to],
+        env: vec![],
         release: "e2e".to_owned(),
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use blobstore_e2e::{
     error::{Error, Result},
     hygiene::{self, Fault},
+    images,
     load::{Load, Plan},
     namespace::{self, Scope},
     orphans, progress,
@@ -20,9 +21,6 @@ use blobstore_sidecar_api::ports;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-/// Named within seconds while the pages are there; later they are not.
-const RETAINED_LIMIT: Duration = Duration::from_secs(40);
-const RETAINED_TRIES: u32 = 4;
 const READY_LIMIT: Duration = Duration::from_secs(180);
 const VERDICT_LIMIT: Duration = Duration::from_secs(120);
 /// More than a remedy's deadline here.
@@ -71,8 +69,8 @@ fn spec() -> Value {
     spec
 }
 
-async fn ready(scope: &Scope, name: &str) -> Result<Store> {
-    let store = Store::create(scope, name, &spec()).await?;
+async fn ready(scope: &Scope, name: &str, spec: &Value) -> Result<Store> {
+    let store = Store::create(scope, name, spec).await?;
     store.wait_ready(READY_LIMIT).await?;
     store.wait_redundant(READY_LIMIT).await?;
     Ok(store)
@@ -108,7 +106,7 @@ fn shown(remedy: &Remedy) -> String {
 async fn client_that_reads_nothing_is_named_and_closed() {
     namespace::with_operator("clients", |scope| async move {
         scope.cluster.machine()?;
-        let store = ready(&scope, "clients").await?;
+        let store = ready(&scope, "clients", &spec()).await?;
         let primary = store.primary(0).await?;
         let mut client = engine_connection(&store, &primary).await?;
         let start = Instant::now();
@@ -134,34 +132,19 @@ async fn engine_connection(store: &Store, pod: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Deleted in bulk until the finding is there: when, and RSS afterwards. The sidecar's own questions make the allocator
-/// give pages back in time, on a busy machine before anybody can be sure of them.
-async fn retained(store: &Store, fault: Fault<'_>) -> Result<(Instant, u64)> {
-    let mut tries = 1;
-    loop {
-        fill(store, fault.pod, BULK).await?;
-        let start = Instant::now();
-        thin(store, fault.pod, BULK, 0).await?;
-        let before = orphans::memory(store, fault.pod, "used_memory_rss").await?;
-        match hygiene::wait_finding(store, fault, RETAINED_LIMIT).await {
-            Ok(_) => return Ok((start, before)),
-            Err(error) if tries == RETAINED_TRIES => return Err(error),
-            Err(_) => tries += 1,
-        }
-        progress::say("the pages were given back before they were named: once more");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_that_a_bulk_delete_left_are_purged() {
     namespace::with_operator("pages", |scope| async move {
-        let store = ready(&scope, "pages").await?;
+        let mut spec = spec();
+        spec["engine"]["image"] = json!(images::ENGINE_KEEPING_PAGES);
+        let store = ready(&scope, "pages", &spec).await?;
         let primary = store.primary(0).await?;
-        // Without its background thread the allocator keeps freed pages for as long as nobody allocates.
-        store.engine(&primary, &["CONFIG", "SET", "jemalloc-bg-thread", "no"]).await?;
+        fill(&store, &primary, BULK).await?;
+        let start = Instant::now();
+        thin(&store, &primary, BULK, 0).await?;
+        let before = orphans::memory(&store, &primary, "used_memory_rss").await?;
         // The replica deleted as much and may be purged first.
         let fault = Fault { class: "RetainedPages", pod: &primary };
-        let (start, before) = retained(&store, fault).await?;
         assert_eq!(named_and_healed(&store, fault, start).await?.rung, Rung::Purge);
         let after = orphans::memory(&store, &primary, "used_memory_rss").await?;
         assert!(after + (16 << 20) < before, "RSS from {before} to {after}");
@@ -174,7 +157,7 @@ async fn pages_that_a_bulk_delete_left_are_purged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fragmented_engines_are_restarted_one_after_the_other_under_load() {
     namespace::with_operator("holes", |scope| async move {
-        let store = ready(&scope, "holes").await?;
+        let store = ready(&scope, "holes", &spec()).await?;
         let primary = store.primary(0).await?;
         let plan = Plan { writers: 2, sizes: vec![65_536, 262_080], keys_per_writer: 8, ..Plan::default() };
         let load = Load::of(&store, plan).await?;

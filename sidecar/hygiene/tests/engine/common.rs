@@ -37,20 +37,30 @@ impl Engine {
         Self::start_with(&[]).await
     }
 
+    /// Its allocator gives no page back unless it is asked to (-1 disables purging, says jemalloc's manual): what a
+    /// deletion leaves stays, however busy the machine is.
+    pub(crate) async fn start_keeping_pages() -> Self {
+        Self::start_as(&[], &[("MALLOC_CONF", "dirty_decay_ms:-1,muzzy_decay_ms:-1")]).await
+    }
+
     /// `options`: pairs for the command line.
     pub(crate) async fn start_with(options: &[&str]) -> Self {
+        Self::start_as(options, &[]).await
+    }
+
+    async fn start_as(options: &[&str], env: &[(&str, &str)]) -> Self {
         // The bus needs a port of its own even when the engine listens on a socket only; a free one may be taken
         // between our look and the engine's start.
         let mut started = None;
         for _ in 0..STARTS_MAX {
             if started.is_none() {
-                started = Self::attempt(options).await;
+                started = Self::attempt(options, env).await;
             }
         }
         started.expect("one of the attempts starts an engine").form().await
     }
 
-    async fn attempt(options: &[&str]) -> Option<Self> {
+    async fn attempt(options: &[&str], env: &[(&str, &str)]) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a folder");
         let socket = dir.path().join("engine.sock");
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
@@ -62,6 +72,7 @@ impl Engine {
             .arg("--dir")
             .arg(dir.path())
             .args(options)
+            .envs(env.iter().copied())
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server on the PATH");

@@ -12,9 +12,7 @@ use crate::common::{Engine, act, config, hygiene, settled, until_true};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_engines_own_evidence_is_read_and_explained() {
-    let mut engine = Engine::start().await;
-    // Without the background thread freed pages stay for as long as nobody allocates.
-    let _: String = engine.run(cmd("CONFIG").arg("SET").arg("jemalloc-bg-thread").arg("no")).await;
+    let mut engine = Engine::start_keeping_pages().await;
     let ledger = Arc::new(Ledger::new());
     let hygiene = hygiene(&engine, &ledger, config());
     settled(&hygiene).await;

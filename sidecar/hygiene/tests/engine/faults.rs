@@ -42,9 +42,7 @@ async fn an_unread_client_is_named_and_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_that_a_bulk_delete_leaves_are_purged() {
-    let mut engine = Engine::start().await;
-    // Without the background thread freed pages stay for as long as nobody allocates.
-    let _: String = engine.run(cmd("CONFIG").arg("SET").arg("jemalloc-bg-thread").arg("no")).await;
+    let mut engine = Engine::start_keeping_pages().await;
     let ledger = Arc::new(Ledger::new());
     let hygiene = hygiene(&engine, &ledger, config());
     settled(&hygiene).await;
