@@ -260,7 +260,7 @@ impl Actor {
 
     fn order(&self, id: u64, command: Command) {
         let engine = self.observed.as_ref().map(|observed| observed.engine.clone());
-        let order = Order { id, command, engine, expendable: !self.machine.in_sync() };
+        let order = Order::new(id, command, engine, !self.machine.in_sync(), &self.config);
         if self.orders.try_send(order).is_err() {
             tracing::error!("the engine's command queue is full");
         }

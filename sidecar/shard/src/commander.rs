@@ -1,6 +1,9 @@
 //! Carries out the machine's orders to the engine, one after the other, each against the run it was meant for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use blobstore_sidecar_core::shard::{Command, Event, band};
 use tokio::{sync::mpsc, time::timeout};
@@ -21,6 +24,22 @@ pub(crate) struct Order {
     pub(crate) command: Command,
     pub(crate) engine: Option<Engine>,
     pub(crate) expendable: bool,
+    /// When the shard may be another's.
+    pub(crate) before: SystemTime,
+}
+
+impl Order {
+    /// Given now. Whoever misses us takes over after the failover time of silence, which began with our last word.
+    pub(crate) fn new(
+        id: u64,
+        command: Command,
+        engine: Option<Engine>,
+        expendable: bool,
+        config: &ShardConfig,
+    ) -> Self {
+        let patience = Duration::from_millis(config.config.timing.failover_after_ms);
+        Self { id, command, engine, expendable, before: SystemTime::now() + patience / 2 }
+    }
 }
 
 pub(crate) async fn run(
@@ -55,7 +74,7 @@ async fn carry_out(config: &ShardConfig, peers: &Peers, order: Order) -> Result<
         Command::Assume => {
             let band = band(config.shard, config.config.shards);
             let replication_password = &config.replication_password;
-            engine::Assume { engine: &engine, band, replication_password }.run().await
+            engine::Assume { engine: &engine, before: order.before, band, replication_password }.run().await
         }
         Command::Follow(primary) => {
             let proved = peers.identity(&primary.ip).await;

@@ -9,6 +9,7 @@ use redis::{
 };
 
 mod commands;
+mod in_time;
 mod nodes;
 
 pub(crate) use commands::{Assume, Follow, break_link, close_replication};
@@ -73,11 +74,13 @@ impl Engine {
         name: &'static str,
         arguments: &[&str],
     ) -> Result<T, EngineError> {
+        let words: Vec<&str> = name.split(' ').collect();
+        self.send(name, &[&words, arguments].concat()).await
+    }
+
+    async fn send<T: FromRedisValue>(&self, name: &'static str, words: &[&str]) -> Result<T, EngineError> {
         let mut command = Cmd::new();
-        for word in name.split(' ') {
-            command.arg(word);
-        }
-        command.arg(arguments);
+        command.arg(words);
         let mut connection = self.connection.clone();
         command.query_async(&mut connection).await.map_err(|source| {
             if source.is_timeout() {

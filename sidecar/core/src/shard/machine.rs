@@ -89,10 +89,7 @@ impl Machine {
             Event::Join(member) => self.on_join(member, now),
             Event::Promote { relinquished } => self.watch.asked = Some((relinquished, now)),
             Event::HandOver { leaving, to } => self.on_hand_over(leaving, to, now),
-            Event::Woke => {
-                self.acks.woke(now);
-                self.watch.woke(now);
-            }
+            Event::Woke => self.on_woke(now, &mut out),
             Event::Tick => {}
         }
         self.check_deposed(&mut out);

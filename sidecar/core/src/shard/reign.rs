@@ -124,6 +124,17 @@ impl Machine {
         };
     }
 
+    /// What we claimed may be another's by now: before we take it, the record is read.
+    pub(crate) fn on_woke(&mut self, now: Millis, out: &mut Vec<Effect>) {
+        self.acks.woke(now);
+        self.watch.woke(now);
+        let claims = self.swap.as_ref().is_some_and(|swap| swap.claim.is_some());
+        let settled = |step| matches!(step, Step::Settle { .. } | Step::Serving | Step::HandingOver { .. });
+        if claims || self.reign.as_ref().is_some_and(|reign| !settled(reign.step)) {
+            self.read(out);
+        }
+    }
+
     pub(crate) fn on_hand_over(&mut self, leaving: bool, to: Option<String>, now: Millis) {
         self.leaving |= leaving;
         let candidates = self.candidates();

@@ -1,6 +1,6 @@
 //! What the machine orders of the engine. Each is safe to repeat and to interrupt.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use blobstore_sidecar_api::{ports, record::Member};
 use blobstore_sidecar_core::shard::Band;
@@ -34,6 +34,8 @@ pub(crate) async fn close_replication(engine: &Engine) -> Result<(), EngineError
 /// To be the primary of a band.
 pub(crate) struct Assume<'a> {
     pub(crate) engine: &'a Engine,
+    /// Afterwards the shard may be another's, and no other engine is told to believe this one.
+    pub(crate) before: SystemTime,
     pub(crate) band: Band,
     pub(crate) replication_password: &'a str,
 }
@@ -42,7 +44,7 @@ impl Assume<'_> {
     pub(crate) async fn run(self) -> Result<(), EngineError> {
         let info = self.engine.info("replication").await?;
         if info.get("role").map(String::as_str) != Some("master") {
-            self.engine.call::<()>("CLUSTER FAILOVER", &["TAKEOVER"]).await?;
+            self.engine.call_in_time::<()>(self.before, "CLUSTER FAILOVER", &["TAKEOVER"]).await?;
             self.wait_for_role().await?;
         }
         self.engine.call::<()>("CONFIG SET", &["masterauth", self.replication_password]).await?;
@@ -76,7 +78,8 @@ impl Assume<'_> {
         Err(EngineError::Unexpected("the engine did not take over".to_owned()))
     }
 
-    /// Slots that nobody has are added, slots of a dead owner are taken, and the cluster is told by a new epoch.
+    /// Slots that nobody has are added, slots of a dead owner are taken, and the cluster is told by a new epoch: before
+    /// that nobody else believes it.
     pub(crate) async fn own_band(&self) -> Result<(), EngineError> {
         let (own, others) = parse_nodes(&self.engine.call::<String>("CLUSTER NODES", &[]).await?);
         let Some(own) = own else {
@@ -97,7 +100,7 @@ impl Assume<'_> {
         for slot in taken {
             self.engine.call::<()>("CLUSTER SETSLOT", &[&slot.to_string(), "NODE", &own.node_id]).await?;
         }
-        self.engine.call::<String>("CLUSTER BUMPEPOCH", &[]).await.map(drop)
+        self.engine.call_in_time::<String>(self.before, "CLUSTER BUMPEPOCH", &[]).await.map(drop)
     }
 }
 
