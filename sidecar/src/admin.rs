@@ -1,5 +1,5 @@
-//! The admin port (9001): health, readiness and metrics for everyone who can reach it; reports, topology, actions
-//! and the log filter for who has the store's admin token.
+//! The admin port (9001): health, readiness and metrics for everyone who can reach it; reports, heap profiles, topology,
+//! actions and the log filter for who has the store's admin token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::auth::bearer_is;
 use crate::body::Body;
 use crate::control::Control;
 use crate::error::{ApiError, Notation};
+use crate::heap::HeapProfiler;
 use crate::io::Busy;
 use crate::metrics::HEAP_HANDED_OUT;
 use crate::route::parameters;
@@ -41,6 +42,7 @@ pub struct AdminPort {
     control: Arc<dyn Control>,
     actions: Actions,
     log: LogFilter,
+    heap: HeapProfiler,
     token: String,
 }
 
@@ -61,7 +63,7 @@ impl AdminPort {
     /// `token` empty: the protected paths are open to nobody.
     pub fn new(shell: Arc<Shell>, control: Arc<dyn Control>, log: LogFilter, token: String) -> Self {
         let actions = Actions::new(Arc::clone(&control));
-        Self { shell, control, actions, log, token }
+        Self { shell, control, actions, log, heap: HeapProfiler::default(), token }
     }
 
     async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
@@ -84,6 +86,7 @@ impl AdminPort {
             (&Method::GET, "/v1/topology") => {
                 found(self.control.topology().await, "this sidecar is not part of a shard")
             }
+            (&Method::GET, "/v1/heap-profile") => self.heap_profile(&request).await,
             (&Method::GET, "/v1/log-filter") => Ok(text(self.log.get())),
             (&Method::PUT, "/v1/log-filter") => self.set_filter(request).await,
             (&Method::POST, "/v1/hand-over") => self.hand_over(&request).await,
@@ -119,10 +122,16 @@ impl AdminPort {
         }
     }
 
+    async fn heap_profile(&self, request: &Request<Incoming>) -> Result<Response<Body>, ApiError> {
+        let profile = self.heap.profile(seconds(request)?.as_deref()).await?;
+        let mut response = Response::new(Body::full(profile));
+        let kind = HeaderValue::from_static("application/octet-stream");
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+        Ok(response)
+    }
+
     async fn hand_over(&self, request: &Request<Incoming>) -> Result<Response<Body>, ApiError> {
-        let query = parameters(request.uri().query().unwrap_or_default())?;
-        let seconds = query.iter().find(|(name, _)| name == "seconds").map(|(_, value)| value.parse::<u64>());
-        let seconds = match seconds {
+        let seconds = match seconds(request)?.map(|value| value.parse::<u64>()) {
             None => HAND_OVER_SECONDS,
             Some(Ok(seconds)) => seconds.min(HAND_OVER_SECONDS_MAX),
             Some(Err(_)) => return Err(ApiError::bad_request("InvalidArgument", "seconds is not a number")),
@@ -130,6 +139,11 @@ impl AdminPort {
         self.control.hand_over(Duration::from_secs(seconds)).await;
         Ok(text("done\n".to_owned()))
     }
+}
+
+fn seconds(request: &Request<Incoming>) -> Result<Option<String>, ApiError> {
+    let query = parameters(request.uri().query().unwrap_or_default())?;
+    Ok(query.into_iter().find(|(name, _)| name == "seconds").map(|(_, value)| value))
 }
 
 fn metrics() -> Result<Response<Body>, ApiError> {

@@ -14,6 +14,7 @@ pub mod error;
 pub mod exec;
 pub mod finish;
 pub mod forward;
+mod heap;
 pub mod hooks;
 pub mod io;
 pub mod lane;

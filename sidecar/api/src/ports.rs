@@ -72,6 +72,9 @@ pub const ENV_POD_IP: &str = "POD_IP";
 pub const ENV_POD_NAMESPACE: &str = "POD_NAMESPACE";
 pub const ENV_NODE_NAME: &str = "NODE_NAME";
 /// Index of the pod's shard, from 0.
+/// Read by the sidecar's jemalloc when it starts. The sampler of heap profiles is there and rests.
+pub const ENV_ALLOCATOR: &str = "_RJEM_MALLOC_CONF";
+pub const ALLOCATOR: &str = "prof:true,prof_active:false";
 pub const ENV_SHARD: &str = "BLOBSTORE_SHARD";
 /// The engine container's memory limit in bytes (downward API), used when no cgroup limit can be read.
 pub const ENV_ENGINE_MEMORY_LIMIT: &str = "BLOBSTORE_ENGINE_MEMORY_LIMIT";

@@ -116,8 +116,16 @@ fn the_admin_port_tells_health_to_all_and_the_rest_to_who_has_the_token() {
     for open in ["/healthz", "/readyz", "/metrics"] {
         assert_status(&stranger.get(open), 200, open);
     }
-    for closed in ["/v1/report", "/v1/memory", "/v1/topology", "/v1/log-filter", "/v1/actions/x", "/nowhere"]
-    {
+    let closed = [
+        "/v1/report",
+        "/v1/memory",
+        "/v1/heap-profile",
+        "/v1/topology",
+        "/v1/log-filter",
+        "/v1/actions/x",
+        "/nowhere",
+    ];
+    for closed in closed {
         assert_status(&stranger.get(closed), 401, closed);
         let wrong = format!("Bearer {ADMIN_TOKEN}x");
         assert_status(&stranger.send("GET", closed, &[("authorization", &wrong)], b""), 401, closed);

@@ -11,6 +11,8 @@ mod faults;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod heap;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod limits;

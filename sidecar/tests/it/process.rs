@@ -80,7 +80,12 @@ impl Dev {
     }
 
     pub(crate) fn with_engine(engine: &str, more: &[&str]) -> Self {
-        let mut child = Command::new(binary())
+        Self::spawn(Command::new(binary()), engine, more)
+    }
+
+    /// `command` may have an environment.
+    pub(crate) fn spawn(mut command: Command, engine: &str, more: &[&str]) -> Self {
+        let mut child = command
             .args(["dev", "--engine", engine, "--listen", "127.0.0.1:0"])
             .args(["--admin-listen", "127.0.0.1:0", "--admin-token", ADMIN_TOKEN])
             .args(more)

@@ -144,7 +144,7 @@ fn sidecar(store: &ValidStore, context: &Context, shard: u32) -> Value {
             { "name": "admin", "containerPort": ports::ADMIN_PORT },
             { "name": "peer", "containerPort": ports::PEER_PORT },
         ],
-        "env": env(shard),
+        "env": sidecar_env(shard),
         "resources": resources(&store.sidecar_pod),
         "readinessProbe": {
             "httpGet": { "path": "/readyz", "port": "admin" },
@@ -207,6 +207,13 @@ fn env(shard: u32) -> Value {
             "valueFrom": { "resourceFieldRef": { "containerName": ENGINE, "resource": "limits.memory" } },
         },
     ])
+}
+
+fn sidecar_env(shard: u32) -> Value {
+    let mut all = env(shard);
+    let allocator = json!({ "name": ports::ENV_ALLOCATOR, "value": ports::ALLOCATOR });
+    all.as_array_mut().into_iter().for_each(|all| all.push(allocator.clone()));
+    all
 }
 
 fn resources(container: &Container) -> Value {

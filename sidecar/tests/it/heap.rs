@@ -1,0 +1,83 @@
+//! Heap profiles of the running binary.
+
+use std::process::Command;
+
+use blobstore_sidecar_api::ports;
+
+use crate::process::assert_status;
+use crate::process::{Dev, TOKEN, binary, wait_for};
+
+const MIB: usize = 1 << 20;
+
+/// Started as pods are.
+fn sampled(more: &[&str]) -> Dev {
+    let mut command = Command::new(binary());
+    command.env(ports::ENV_ALLOCATOR, ports::ALLOCATOR);
+    let user = ["--access-key", "test", "--secret-key", TOKEN];
+    Dev::spawn(command, "redis-server", &[&user, more].concat())
+}
+
+/// Bytes that are still there, as sampled; stacks that allocated them; frames of the deepest.
+fn read(profile: &str) -> (usize, usize, usize) {
+    // Of each stack "@ 0x… 0x…", then "  t*: 15: 3965694 [0: 0]": objects and bytes over all threads.
+    let (mut bytes, mut frames) = (0, Vec::new());
+    let mut lines = profile.lines();
+    while let Some(line) = lines.next() {
+        if let Some(stack) = line.strip_prefix("@ ") {
+            let all = lines.next().and_then(|line| line.trim().strip_prefix("t*: ")).expect("all threads");
+            bytes += all.split(' ').nth(1).and_then(|bytes| bytes.parse::<usize>().ok()).expect("bytes");
+            frames.push(stack.split(' ').count());
+        }
+    }
+    (bytes, frames.len(), frames.into_iter().max().unwrap_or_default())
+}
+
+/// R002-goal: a heap profile is at hand.
+#[test]
+fn a_heap_profile_shows_what_came_and_stayed_by_stack() {
+    let dev = sampled(&["--cache-bytes", "33554432"]);
+    assert_status(&dev.client.put("/b", b""), 200, "a bucket");
+    let idle = dev.admin.get("/v1/heap-profile?seconds=1");
+    assert_status(&idle, 200, "a profile of an idle sidecar");
+    assert!(idle.text().starts_with("heap_v2/131072\n"), "{}", idle.text());
+    assert!(idle.text().contains("MAPPED_LIBRARIES:"), "what pprof finds names by");
+
+    let profiler = dev.admin.clone();
+    let taken = std::thread::spawn(move || {
+        loop {
+            let answer = profiler.get("/v1/heap-profile?seconds=10");
+            // One of ours, which waits for this one, may have come first.
+            if answer.status != 409 {
+                return answer;
+            }
+        }
+    });
+    wait_for("one at a time", || dev.admin.get("/v1/heap-profile?seconds=1").status == 409);
+    // Sixteen objects of a MiB that the cache keeps, made anew as long as the sampler runs.
+    while !taken.is_finished() {
+        for name in 0..16 {
+            let path = format!("/b/{name}");
+            assert_status(&dev.client.put(&path, &vec![7; MIB]), 200, "an object");
+            assert_status(&dev.client.get(&path), 200, "into the cache");
+        }
+    }
+    let busy = taken.join().expect("an answer");
+    assert_status(&busy, 200, "a profile under load");
+    let ((before, ..), (after, stacks, deepest)) = (read(&idle.text()), read(&busy.text()));
+    println!("{before} bytes at rest, {after} from {stacks} stacks, {deepest} frames");
+    assert!(after > before + 8 * MIB, "from {before} to {after}");
+    assert!(stacks > 0 && deepest > 5, "{stacks} stacks, the deepest of {deepest} frames");
+    for wrong in ["0", "601", "x"] {
+        assert_status(&dev.admin.get(&format!("/v1/heap-profile?seconds={wrong}")), 400, wrong);
+    }
+    dev.stop();
+}
+
+#[test]
+fn without_a_sampler_the_heap_profile_says_how_to_get_one() {
+    let dev = Dev::start(&[]);
+    let refused = dev.admin.get("/v1/heap-profile");
+    assert_status(&refused, 501, "no sampler");
+    assert!(refused.text().contains("_RJEM_MALLOC_CONF=prof:true"), "{}", refused.text());
+    dev.stop();
+}
