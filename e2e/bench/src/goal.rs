@@ -157,6 +157,7 @@ mod tests {
         Done { requests, bytes: requests * IMAGE_BYTES, seconds, latency_us }
     }
 
+    /// R002-goal: how its figures are reckoned.
     #[test]
     fn two_halves_are_one_load() {
         let halves = [(done(vec![1_000; 98], 0.5), 5 << 20), (done(vec![9_000, 500_000], 1.5), 7 << 20)];

@@ -1,4 +1,5 @@
-//! The committed CRD equals the code, and stays small. `BLESS=1 cargo test` rewrites it.
+//! The committed CRD equals the code, and stays small.
+//! `BLESS=1 cargo test --ignore-rust-version --workspace --test crds` rewrites it.
 
 use std::path::Path;
 
@@ -17,7 +18,7 @@ fn committed_crd_equals_the_code() {
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == want,
-        "crds/blobstore.yaml differs from the code: run BLESS=1 cargo test -p blobstore-operator-api"
+        "crds/blobstore.yaml differs from the code: run BLESS=1 cargo test --ignore-rust-version --workspace --test crds"
     );
 }
 

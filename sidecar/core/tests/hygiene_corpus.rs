@@ -49,6 +49,7 @@ fn healthy_days_raise_no_alarm() {
     assert!(false_alarms.is_empty(), "{false_alarms:#?}");
 }
 
+/// R004-12: growth that is none of data is found, and named by its class.
 #[test]
 fn leaky_days_are_found_and_named() {
     let corpus = corpus::leaky();
@@ -82,6 +83,7 @@ fn leaky_days_are_found_and_named() {
     assert!(precision >= 0.98, "{raised} alarms for {right} leaks; missed {missed:#?}");
 }
 
+/// R004-12: growth with data is no leak.
 #[test]
 fn growth_that_the_ledger_explains_is_capacity() {
     for series in corpus::growing_data() {

@@ -132,7 +132,7 @@ mod tests {
         assert!(!memory.is_absent(&key("a"), now));
     }
 
-    /// R002: negative answers are bounded however many names are tried.
+    /// Negative answers are bounded however many names are tried.
     #[test]
     fn a_flood_of_names_is_bounded() {
         let (memory, now) = (Memory::new(), Instant::now());

@@ -82,6 +82,7 @@ mod tests {
         OUTCOMES.with_label_values(&[name, outcome]).get()
     }
 
+    /// R002-5: ten at a time, skipped after 100 ms, ended after 5 s, all of it counted.
     #[tokio::test(start_paused = true)]
     async fn a_stalled_engine_piles_up_nothing() {
         let (background, begun) = (Background::default(), Arc::new(AtomicUsize::new(0)));

@@ -27,9 +27,9 @@ const SPAN: Duration = Duration::from_millis(300);
 /// The lane's own frames: what a connection brings with one read.
 const FRAME_BYTES: usize = 131_040;
 const SIZES: [(&str, usize); 2] = [("64 KiB", 64 << 10), ("1 MiB", 1 << 20)];
-/// Known capacity against growth: 1.48 GiB/s over 0.8, and 8.93 over 5.25.
+/// R003-1: known capacity against growth: 1.48 GiB/s over 0.8, and 8.93 over 5.25.
 const READ_AIMS: [f64; 2] = [1.85, 1.70];
-/// MiB per second.
+/// R003-2: MiB per second.
 const WRITE_AIMS: [f64; 2] = [152.0, 285.0];
 
 fn main() -> Result<(), Box<dyn Error>> {

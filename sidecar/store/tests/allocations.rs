@@ -54,6 +54,7 @@ fn the_count_sees_every_byte() {
     assert_eq!(allocated(|| Vec::<u8>::with_capacity(4_096)), 4_096);
 }
 
+/// R001-4, R002-12, R002-15, R002-16, R002-22, R003-4: what can be borrowed is not allocated, by count.
 #[test]
 fn names_ranges_and_conditions_take_nothing_but_the_keys_themselves() {
     let tag = tag_of(9, 256);

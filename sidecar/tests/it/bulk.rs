@@ -57,6 +57,7 @@ fn delete(client: &Client, bucket: &str, keys: &[Value]) -> Answer {
     client.send("POST", &format!("/{bucket}?bulk=delete"), &[], body.as_bytes())
 }
 
+/// R000-3: deletions in bulk.
 #[test]
 fn keys_go_one_by_one_and_a_bad_line_spoils_nothing() {
     let dev = Dev::with_bucket("gone", &[]);
@@ -100,6 +101,7 @@ fn keys_go_one_by_one_and_a_bad_line_spoils_nothing() {
     dev.stop();
 }
 
+/// R000-3: uploads in bulk.
 #[test]
 fn an_archive_becomes_objects_and_what_is_no_file_is_told() {
     let dev = Dev::with_bucket("packed", &[]);

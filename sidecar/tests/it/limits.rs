@@ -66,7 +66,7 @@ fn slow_headers_slow_bodies_and_slow_readers_are_cut() {
     dev.stop();
 }
 
-/// R002-2, R002-3, R002-20: 360 requests cancelled in the question, in the answer, or after an error.
+/// R002-2, R002-3, R002-11, R002-14, R002-20: 360 requests cancelled in the question, in the answer, or after an error.
 #[test]
 fn cancelled_requests_leave_no_task_and_no_buffer() {
     let dev = Dev::with_bucket("cancel", &["--cache-bytes", "0"]);

@@ -84,6 +84,7 @@ fn a_listing_by_pattern_shows_what_matches_page_by_page() {
     dev.stop();
 }
 
+/// R000-3: deletion by prefix and by pattern.
 #[test]
 fn what_a_prefix_or_a_pattern_names_is_deleted_and_nothing_else() {
     let dev = Dev::with_bucket("shelf", &[]);

@@ -1,5 +1,5 @@
-//! R000-1, R000-2, R001-1: memory of the sidecar stays within a fixed budget whatever the number and the size of
-//! uploads and downloads, and everything leased goes back. The engine's memory holds each payload once.
+//! R000-1, R000-2, R000-4, R001-1: memory of the sidecar stays within a fixed budget whatever the number and the size
+//! of uploads and downloads, and everything leased goes back. The engine's memory holds each payload once.
 
 use std::sync::Arc;
 use std::thread;

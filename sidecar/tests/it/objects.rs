@@ -67,6 +67,7 @@ fn opened() -> (Dev, AmazonS3) {
     (dev, store)
 }
 
+/// R000-3: upload, download, existence, deletion; a suite that is not ours.
 #[tokio::test(flavor = "multi_thread")]
 async fn object_store_puts_gets_lists_and_deletes() {
     let (dev, store) = opened();

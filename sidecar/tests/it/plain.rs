@@ -7,6 +7,7 @@ fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
     answer.header(name).unwrap_or_default()
 }
 
+/// R000-3: copy and rename.
 #[test]
 fn a_copy_is_the_same_and_a_rename_leaves_nothing_behind() {
     let dev = Dev::with_bucket("verbs", &[]);
@@ -37,6 +38,7 @@ fn a_copy_is_the_same_and_a_rename_leaves_nothing_behind() {
     dev.stop();
 }
 
+/// R000-3: metadata, read and written.
 #[test]
 fn metadata_changes_and_the_bytes_stay() {
     let dev = Dev::with_bucket("described", &[]);

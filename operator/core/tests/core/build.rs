@@ -1,5 +1,5 @@
 //! Built children against committed text: a changed byte in a pod rolls every store, so it must be seen in review.
-//! `BLESS=1 cargo test` rewrites the goldens.
+//! `BLESS=1 cargo test --ignore-rust-version --workspace --test core` rewrites the goldens.
 
 use std::path::Path;
 
@@ -55,7 +55,10 @@ fn golden(name: &str, text: &str) {
         std::fs::write(&path, text).expect("the folder is writable");
     }
     let want = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(want == text, "{name} differs: look at the difference, then run BLESS=1 cargo test");
+    assert!(
+        want == text,
+        "{name} differs: look at the difference, then run BLESS=1 cargo test --ignore-rust-version --workspace --test core"
+    );
 }
 
 fn yaml<T: Serialize>(document: &T) -> String {

@@ -101,6 +101,7 @@ fn an_answer_with_the_figure_settles_at_once() {
     assert_eq!(line.log.len(), 2, "{:?}", line.log);
 }
 
+/// R004-13: a purge before a restart, and the restart only once the purge has not helped.
 #[test]
 fn slow_waits_and_ineffective_escalates() {
     let mut line = Line::new("hygiene: {mode: Auto}");

@@ -10,6 +10,7 @@ use redis::cmd;
 
 use crate::common::{Engine, act, config, hygiene, settled, until_true};
 
+/// R004-11: INFO, MEMORY STATS, DOCTOR and USAGE.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_engines_own_evidence_is_read_and_explained() {
     let mut engine = Engine::start_keeping_pages().await;

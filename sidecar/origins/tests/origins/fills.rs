@@ -92,7 +92,7 @@ async fn every_size_comes_whole_with_the_headers_of_the_origin() {
     bench.is_quiet().await;
 }
 
-/// The first byte goes out before the last has come, and one who comes late reads what the engine has already.
+/// R002-9: the first byte goes out before the last has come, and one who comes late reads what the engine has already.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_stream_while_the_fill_runs() {
     let body = payload(8 * MIB, 2);
@@ -153,7 +153,7 @@ async fn a_slow_reader_does_not_slow_the_fill() {
     assert_eq!(server.count(&Method::GET), 1);
 }
 
-/// R002-8: a body that nobody wants is not read to nowhere.
+/// R002-4: a body that nobody wants is not read to nowhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_reader_leaves_and_the_fill_ends() {
     let server = Server::start().await;

@@ -106,7 +106,7 @@ async fn silence_before_and_in_a_body_is_a_timeout() {
     bench.is_quiet().await;
 }
 
-/// R002: an origin that hangs costs a bounded number of requests and of tasks, whatever comes in.
+/// R002-2, R002-14: an origin that hangs costs a bounded number of requests and of tasks, whatever comes in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hanging_origin_is_no_pile_of_tasks() {
     let server = Server::start().await;

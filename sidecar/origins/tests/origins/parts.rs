@@ -122,7 +122,7 @@ async fn if_range_of_another_version_gives_the_whole() {
     assert_eq!(read(other).await.expect("all bytes"), body);
 }
 
-/// R002-14: HEAD needs no GET at the origin.
+/// R002-13: HEAD needs no GET at the origin.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn head_asks_for_headers_only() {
     let (server, bench) = server(Object::new(payload(5 * MIB, 7))).await;

@@ -11,6 +11,7 @@ fn check(pool: &Pool, taken: u64, returned: u64, kept: u64, outstanding: u64) {
     assert_eq!(taken, returned + kept + outstanding, "nothing is lost");
 }
 
+/// R001-1, R002-10: buffers are used again, as soon as the last who reads one is done.
 #[test]
 fn comes_back_with_the_last_clone() {
     let pool = Pool::new([100], 1000);

@@ -30,6 +30,7 @@ impl Bench {
     }
 }
 
+/// R002-8: the weights that entries came in with keep the bound, and add up to nothing when all have gone.
 #[test]
 fn bytes_are_bounded_and_every_buffer_comes_back() {
     let bench = bench(10_000, 100);

@@ -276,6 +276,7 @@ mod tests {
         }
     }
 
+    /// R003-2: payload goes out as the caller's own bytes.
     #[test]
     fn commands_keep_payload_as_it_is() {
         let payload = Bytes::from_static(b"payload");

@@ -98,6 +98,7 @@ async fn delete_all(bench: &Bench, names: &[&str]) {
     ledger_is_exact(bench).await;
 }
 
+/// R002-18, R003-5: what pays is compressed, to less than a third here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packed_objects_are_the_same_to_every_reader_and_the_ledger_is_exact() {
     let bench = Bench::with(cold(), &[]).await;

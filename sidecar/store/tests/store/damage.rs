@@ -107,6 +107,7 @@ async fn what_nobody_has_is_an_error_and_a_mark_until_it_is_written_anew() {
     bench.is_quiet().await;
 }
 
+/// R001-3: what a checksum refuses is healed from another copy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_replica_has_is_served_and_written_back() {
     let replica = Arc::new(Replica::default());

@@ -172,6 +172,7 @@ async fn an_engine_that_dies_under_an_upload_is_an_error_not_a_hang() {
     assert!(error.retryable());
 }
 
+/// R001-3, R003-3: each chunk is checked as it is read, and a body comes chunk by chunk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_or_missing_chunk_is_never_served() {
     let mut options = options();

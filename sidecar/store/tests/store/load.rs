@@ -34,6 +34,7 @@ async fn readers_never_see_two_versions_mixed() {
     }
 }
 
+/// R001-2: a write does not wait for who reads, and who reads goes on with the old body.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_keeps_its_version_until_it_leaves_or_is_cut() {
     let mut options = options();

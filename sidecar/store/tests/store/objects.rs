@@ -215,6 +215,7 @@ async fn a_client_that_leaves_leaves_nothing() {
     bench.is_quiet().await;
 }
 
+/// R002-6, R002-7, R002-23: the client's answer and the cache share one body.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cache_hit_copies_nothing_and_asks_nobody() {
     let bench = Bench::start().await;

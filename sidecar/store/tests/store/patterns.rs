@@ -20,6 +20,7 @@ async fn shown(bench: &Bench, request: ListRequest) -> Vec<String> {
     pages.iter().flat_map(|page| &page.items).map(|item| item.key().to_owned()).collect()
 }
 
+/// R000-3: listing by pattern, page by page.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn patterns_find_what_the_engine_itself_would_find_whatever_the_page() {
     let bench = Bench::with(options(), &[]).await;
