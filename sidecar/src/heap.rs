@@ -48,7 +48,8 @@ impl HeapProfiler {
             }
         };
         if !b"opt.prof\0".name().read().unwrap_or(false) {
-            let message = "start the process with _RJEM_MALLOC_CONF=prof:true,prof_active:false, as pods do";
+            let message = "no sampler runs here: set spec.sidecar.heapProfiles to true, or start the process with \
+                           _RJEM_MALLOC_CONF=prof:true,prof_active:false";
             return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message));
         }
         let Ok(mut target) = self.0.try_lock() else {

@@ -39,6 +39,8 @@ pub struct ValidStore {
     pub sidecar_pod: Container,
     /// The document that sidecars and launchers read.
     pub sidecar: SidecarConfig,
+    /// The sidecar's allocator is started with its sampler.
+    pub heap_profiles: bool,
     pub storage: Option<Storage>,
     pub hygiene: Hygiene,
     pub users_secret: Option<String>,
@@ -143,6 +145,7 @@ pub fn validate(store: &BlobStore) -> Result<ValidStore, Invalid> {
         engine,
         sidecar_pod,
         sidecar,
+        heap_profiles: spec.sidecar.heap_profiles,
         storage,
         hygiene,
         users_secret: spec.auth.users_secret.as_ref().map(|secret| secret.name.clone()),

@@ -72,7 +72,7 @@ pub const ENV_POD_IP: &str = "POD_IP";
 pub const ENV_POD_NAMESPACE: &str = "POD_NAMESPACE";
 pub const ENV_NODE_NAME: &str = "NODE_NAME";
 /// Index of the pod's shard, from 0.
-/// Read by the sidecar's jemalloc when it starts. The sampler of heap profiles is there and rests.
+/// Read by the sidecar's jemalloc when it starts. With this value the sampler of heap profiles is there, and rests.
 pub const ENV_ALLOCATOR: &str = "_RJEM_MALLOC_CONF";
 pub const ALLOCATOR: &str = "prof:true,prof_active:false";
 pub const ENV_SHARD: &str = "BLOBSTORE_SHARD";

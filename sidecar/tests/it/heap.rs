@@ -9,7 +9,7 @@ use crate::process::{Dev, TOKEN, binary, wait_for};
 
 const MIB: usize = 1 << 20;
 
-/// Started as pods are.
+/// Started as the pods of a store with `heapProfiles` are.
 fn sampled(more: &[&str]) -> Dev {
     let mut command = Command::new(binary());
     command.env(ports::ENV_ALLOCATOR, ports::ALLOCATOR);

@@ -20,9 +20,6 @@ pub(crate) const CACHE_BYTES: u64 = 1 << 30;
 const MAXMEMORY_BYTES: u64 = 6 << 30;
 /// The row of idle connections opens 10,000.
 const CONNECTIONS_MAX: u64 = 11_000;
-/// As in pods.
-const ALLOCATOR: (&str, &str) = ("_RJEM_MALLOC_CONF", "prof:true,prof_active:false");
-
 pub(crate) fn start(binary: &Path, engine: Option<&str>, which: Which) -> Result<Http> {
     let cache_bytes = if which == Which::Cached { CACHE_BYTES } else { 0 };
     start_as(binary, engine, which, cache_bytes)
@@ -43,7 +40,6 @@ fn start_as(binary: &Path, engine: Option<&str>, which: Which, cache_bytes: u64)
         .args(["--connections-max", &CONNECTIONS_MAX.to_string()])
         // It makes its own folder there, without a log on disk: that is what `--data-dir` would ask for.
         .env("TMPDIR", data.path())
-        .env(ALLOCATOR.0, ALLOCATOR.1)
         .stdout(Stdio::piped())
         .stderr(log_file(data.path())?);
     match which {

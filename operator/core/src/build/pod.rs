@@ -144,7 +144,7 @@ fn sidecar(store: &ValidStore, context: &Context, shard: u32) -> Value {
             { "name": "admin", "containerPort": ports::ADMIN_PORT },
             { "name": "peer", "containerPort": ports::PEER_PORT },
         ],
-        "env": sidecar_env(shard),
+        "env": sidecar_env(store, shard),
         "resources": resources(&store.sidecar_pod),
         "readinessProbe": {
             "httpGet": { "path": "/readyz", "port": "admin" },
@@ -209,10 +209,11 @@ fn env(shard: u32) -> Value {
     ])
 }
 
-fn sidecar_env(shard: u32) -> Value {
+fn sidecar_env(store: &ValidStore, shard: u32) -> Value {
     let mut all = env(shard);
-    let allocator = json!({ "name": ports::ENV_ALLOCATOR, "value": ports::ALLOCATOR });
-    all.as_array_mut().into_iter().for_each(|all| all.push(allocator.clone()));
+    if let (true, Some(all)) = (store.heap_profiles, all.as_array_mut()) {
+        all.push(json!({ "name": ports::ENV_ALLOCATOR, "value": ports::ALLOCATOR }));
+    }
     all
 }
 

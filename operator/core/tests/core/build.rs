@@ -173,9 +173,28 @@ fn what_pods_run_with_changes_the_revision() {
         "sidecar: {limits: {bodyIdle: 10s}}",
         "hygiene: {thresholds: {sample: 1s}}",
         "scheduling: {nodeSelector: {a: b}}",
+        "sidecar: {heapProfiles: true}",
     ] {
         assert_ne!(base, revision(&valid(spec), &context(), 0), "{spec}");
     }
+}
+
+#[test]
+fn only_a_store_that_asks_for_heap_profiles_starts_its_sidecars_with_a_sampler() {
+    let samplers = |spec: &str| {
+        let children =
+            build(&valid(spec), &Plan::default(), &context(), None).expect("every child is of its type");
+        let pod = children.stateful_sets[0].spec.clone().and_then(|spec| spec.template.spec).expect("a pod");
+        let containers = pod.containers.into_iter().chain(pod.init_containers.unwrap_or_default());
+        let sampled = containers.filter(|container| {
+            let all = container.env.iter().flatten();
+            all.filter(|one| one.name == "_RJEM_MALLOC_CONF")
+                .any(|one| one.value.as_deref() == Some("prof:true,prof_active:false"))
+        });
+        sampled.map(|container| container.name).collect::<Vec<_>>()
+    };
+    assert_eq!(samplers(""), Vec::<String>::new());
+    assert_eq!(samplers("sidecar: {heapProfiles: true}"), ["sidecar"]);
 }
 
 #[test]
