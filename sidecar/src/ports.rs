@@ -103,6 +103,7 @@ impl Running {
         }
         shell.store.drain(patience).await;
         shell.peering.clients().clear();
+        shell.origins.clear();
         self.sweeper.abort();
         for task in [self.origins, self.certificate].into_iter().flatten() {
             task.abort();

@@ -98,6 +98,11 @@ impl Origins {
         self.0.clients.trim_idle()
     }
 
+    /// Closes every client: shutdown. One in use closes with its last user.
+    pub fn clear(&self) {
+        self.0.clients.clear();
+    }
+
     /// A write or delete that the resource forbids.
     pub fn refuses(&self, bucket: &BucketName, name: &ObjectName) -> Option<StoreError> {
         let origin = self.0.find(bucket, name)?;

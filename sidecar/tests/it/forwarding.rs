@@ -28,6 +28,7 @@ use crate::http::{Client, Connection};
 use crate::process::{assert_status, metric_in, pattern, wait_for};
 use crate::signer::digest;
 
+mod ends;
 mod versions;
 
 const PARTITIONS: u32 = 16;

@@ -27,6 +27,8 @@ mod openness;
 #[cfg(test)]
 mod origins;
 #[cfg(test)]
+mod panics;
+#[cfg(test)]
 mod plain;
 #[cfg(test)]
 mod process;

@@ -118,3 +118,32 @@ async fn a_thousand_origins_leave_a_hundred_clients() {
     assert_eq!(bench.origins.trim(), 100);
     until("idle clients close", || connections() == 0).await;
 }
+
+/// What a shutdown does: idle clients close with their connections, one in use with its last user.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clearing_closes_idle_clients_and_lets_a_body_end() {
+    let server = Server::start().await;
+    let body = payload(2 * MIB, 1);
+    server.put("a", Object::new(payload(100, 1)));
+    server.put("big", Object { gate_at: Some(MIB), ..Object::new(body.clone()) });
+    let prefixes = ["0/", "1/", "2/"];
+    let origins = prefixes.map(|prefix| OriginConfig {
+        name: format!("cleared-{prefix}"),
+        prefix: prefix.into(),
+        ..origin(&server)
+    });
+    let bench = Bench::with(origins.to_vec(), |store| Arc::new(store.clone())).await;
+    for prefix in prefixes {
+        assert_eq!(bench.get(&format!("{prefix}a")).await.expect("filled"), payload(100, 1));
+    }
+    let begun = bench.open("0/big", None).await.expect("begun");
+    let connections = || server.shared.connections.load(Ordering::SeqCst);
+    assert_eq!(bench.origins.clients_open(), 3);
+    bench.origins.clear();
+    assert_eq!(bench.origins.clients_open(), 0);
+    until("idle connections close", || connections() == 1).await;
+    server.open_gate();
+    assert_eq!(read(begun).await.expect("all bytes"), body);
+    until("the last one closes behind its body", || connections() == 0).await;
+    bench.is_quiet().await;
+}

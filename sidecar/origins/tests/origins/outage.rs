@@ -1,6 +1,7 @@
 //! An origin that fails: clear errors, bounded work, and a way back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use blobstore_sidecar_api::origins::{OriginConfig, OriginTimeouts, OriginWrites};
@@ -110,10 +111,14 @@ async fn silence_before_and_in_a_body_is_a_timeout() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hanging_origin_is_no_pile_of_tasks() {
     let server = Server::start().await;
-    server.mute(true);
     let timeouts = OriginTimeouts { connect_ms: 2_000, first_byte_ms: 3_000, idle_ms: 3_000 };
     let bench = Bench::start(OriginConfig { timeouts, name: "hangs".into(), ..origin(&server) }).await;
     let bench = Arc::new(bench);
+    // Of this runtime alone: other tests have theirs.
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let closed = || server.shared.connections.load(Ordering::SeqCst) == 0;
+    let before = alive();
+    server.mute(true);
     let begun = Instant::now();
     let readers = (0..400).map(|index| {
         let bench = Arc::clone(&bench);
@@ -126,10 +131,12 @@ async fn a_hanging_origin_is_no_pile_of_tasks() {
     assert!(server.seen().len() <= 2 * 32, "{} requests", server.seen().len());
     assert!(count(ErrorKind::Busy) >= 400 - 32 - 256, "{kinds:?}");
     assert_eq!(count(ErrorKind::Busy) + count(ErrorKind::OriginTimeout) + count(ErrorKind::OriginDown), 400);
-    until("nothing is left", || metric("blobstore_sidecar_origin_waiting", &[]) == 0).await;
-    let alive =
-        || tasks::alive().iter().find(|(name, _)| *name == "origin-fill").map_or(0, |(_, alive)| *alive);
-    until("no task is left", || alive() == 0 || metric("blobstore_sidecar_origin_fills", &[]) == 0).await;
+    bench.origins.clear();
+    until("no connection is left", closed).await;
+    until("no task is left", || alive() <= before).await;
+    let fills = |result: &str| metric("blobstore_sidecar_origin_fills_ended_total", &["hangs", result]);
+    let ended = fills("failed") + fills("abandoned") + fills("not_found");
+    assert_eq!(ended, metric("blobstore_sidecar_origin_fills_started_total", &["hangs"]), "each has ended");
     bench.is_quiet().await;
 }
 

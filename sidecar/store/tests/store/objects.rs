@@ -222,14 +222,14 @@ async fn a_cache_hit_copies_nothing_and_asks_nobody() {
     let body = payload(1_000_000, 1);
     bench.put("a", body.clone()).await;
     assert_eq!(bench.get("a").await.expect("fills the cache"), body);
-    let commands = commands(&bench).await;
+    let asked = gets(&bench).await;
     let (first, second) = (chunk(&bench).await, chunk(&bench).await);
     assert_eq!(first.as_ptr(), second.as_ptr(), "two readers share one buffer");
     assert_eq!(bench.get("a").await.expect("read"), body);
     // The record and a chunk twice, then the record and all four chunks: what is only looked at ahead is no hit.
     assert_eq!(bench.store.cache_stats().hits, 9);
     // Our own question is one command, and so is the sweeper's pass, which asks for no value.
-    assert_eq!(self::commands(&bench).await, commands, "no GET went to the engine");
+    assert_eq!(gets(&bench).await, asked, "no GET went to the engine");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -263,15 +263,48 @@ async fn what_lies_in_a_chunk_and_a_tail_is_answered_at_once() {
     bench.is_quiet().await;
 }
 
-async fn commands(bench: &Bench) -> String {
+/// GETs that the engine has answered.
+async fn gets(bench: &Bench) -> u64 {
     let stats = bench.engine.info("commandstats").await;
-    let get = stats.lines().find(|line| line.starts_with("cmdstat_get:")).expect("GETs were made");
-    get.split(',').next().expect("a count").to_owned()
+    let get = stats.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls=")).expect("GETs were made");
+    get.split(',').next().and_then(|calls| calls.parse().ok()).expect("a count")
 }
 
 async fn chunk(bench: &Bench) -> Bytes {
     let mut outcome = bench.store.get(GetRequest::new(bucket(), name("a"))).await.expect("found");
     outcome.body.next().await.expect("a chunk").expect("good")
+}
+
+/// A large object streams past the cache, each time anew, in one buffer per chunk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_above_the_largest_entry_is_never_cached_nor_copied() {
+    const ENTRY_MAX: usize = 1_000_000;
+    let mut options = options();
+    options.cache.max_entry_bytes = ENTRY_MAX as u64;
+    let bench = Bench::with(options, &[]).await;
+    let (small, large) = (payload(ENTRY_MAX, 1), payload(ENTRY_MAX + 1, 2));
+    bench.put("a", small.clone()).await;
+    let chunks = async || bench.engine.keys().await.iter().filter(|key| key.starts_with("c:")).count() as u64;
+    let of_small = chunks().await;
+    bench.put("b", large.clone()).await;
+    let of_large = chunks().await - of_small;
+    // Without records: they are small, whatever their object's size.
+    let cached = || {
+        let (cache, pool) = (bench.store.cache_stats(), bench.store.pool().stats());
+        (cache.entries - cache.records, pool.kept - cache.records)
+    };
+    assert_eq!(cached(), (0, 0), "uploads fill nothing");
+    assert_eq!(bench.get("a").await.expect("fills the cache"), small);
+    assert_eq!(cached(), (of_small, of_small), "the largest that may enter");
+    // Record and checksums are read once, the chunks each time.
+    for (round, read) in [(1, 2 + of_large), (2, of_large)] {
+        let (asked, taken) = (gets(&bench).await, bench.store.pool().stats().taken);
+        assert_eq!(bench.get("b").await.expect("read"), large);
+        assert_eq!(gets(&bench).await - asked, read, "round {round}: from the engine");
+        assert_eq!(bench.store.pool().stats().taken - taken, read, "round {round}: one buffer for each");
+        assert_eq!(cached(), (of_small, of_small), "round {round}: nothing more is held");
+    }
+    bench.is_quiet().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
