@@ -17,5 +17,7 @@ mod ledger;
 mod orphans;
 #[path = "engine/overrun.rs"]
 mod overrun;
+#[path = "engine/service.rs"]
+mod service;
 #[path = "engine/store.rs"]
 mod store;

@@ -72,14 +72,7 @@ fn cancelled_requests_leave_no_task_and_no_buffer() {
     let dev = Dev::with_bucket("cancel", &["--cache-bytes", "0"]);
     let bearer = dev.client.bearer();
     assert_status(&dev.client.put("/cancel/big", &pattern(8 * MIB, 4)), 200, "a big object");
-    let settled = || {
-        let in_flight = dev.metric("blobstore_sidecar_requests_in_flight");
-        let client = |side: &str| {
-            dev.metric(&format!("blobstore_sidecar_connections_{side}_total{{port=\"client\"}}"))
-        };
-        in_flight == 0.0 && client("opened") == client("closed")
-    };
-    wait_for("the set-up has ended", settled);
+    wait_for("the set-up has ended", || settled(&dev));
     let before = dev.settled_tasks();
     for round in 0..120 {
         let connect = || Connection::open(dev.client.address).expect("connect");
@@ -97,11 +90,69 @@ fn cancelled_requests_leave_no_task_and_no_buffer() {
         refused.head("PUT", "/cancel/x", &headers).expect("a header");
         let _ = refused.stream().shutdown(Shutdown::Both);
     }
-    wait_for("every request has ended", settled);
-    wait_for_tasks(&dev, &before);
-    wait_for("no buffer is out", || pool_outstanding(&dev) == 0.0);
-    assert_eq!(dev.metric("blobstore_sidecar_panics_total"), 0.0);
+    leaves_nothing(&dev, &before);
     dev.stop();
+}
+
+/// R002: 60 requests that time out: in the header, in the question, in the answer.
+#[test]
+fn requests_that_time_out_leave_no_task_and_no_buffer() {
+    const EACH: usize = 20;
+    let dev = Dev::with_bucket(
+        "late",
+        &["--header-seconds", "1", "--body-idle-seconds", "1", "--cache-bytes", "0"],
+    );
+    let bearer = dev.client.bearer();
+    let big = pattern(16 * MIB, 4);
+    // The same bounds hold for our own upload, on a machine that may stall.
+    wait_for("a big object", || {
+        dev.client.try_send("PUT", "/late/big", &[], &big).is_ok_and(|answer| answer.status == 200)
+    });
+    wait_for("the set-up has ended", || settled(&dev));
+    let before = dev.settled_tasks();
+    let rejected =
+        |reason: &str| dev.metric(&format!("blobstore_sidecar_rejected_total{{reason=\"{reason}\"}}"));
+    let reasons = ["header_timeout", "body_timeout", "slow_reader"];
+    let already = reasons.map(rejected);
+    let connect = || Connection::open(dev.client.address).expect("connect");
+    let late: Vec<[Connection; 3]> = (0..EACH)
+        .map(|index| {
+            let (mut header, mut body, mut reader) = (connect(), connect(), connect());
+            header.write(b"GET /late/big HTTP/1.1\r\nhost").expect("half a header");
+            let length = [("authorization", bearer.as_str()), ("content-length", "1000000")];
+            body.head("PUT", &format!("/late/{index}"), &length).expect("a header");
+            // Half a body; where this test itself is late, the answer is out already.
+            let _ = body.write(&big[..400_000]);
+            reader.head("GET", "/late/big", &[("authorization", &bearer)]).expect("a header");
+            [header, body, reader]
+        })
+        .collect();
+    // Their clients are still there: it is the sidecar that ends them.
+    for (reason, already) in reasons.into_iter().zip(already) {
+        wait_for(reason, || rejected(reason) >= already + EACH as f64);
+    }
+    leaves_nothing(&dev, &before);
+    drop(late);
+    for index in 0..EACH {
+        assert_status(&dev.client.get(&format!("/late/{index}")), 404, "nothing half-written");
+    }
+    dev.stop();
+}
+
+/// No request under way, and no connection of a client.
+fn settled(dev: &Dev) -> bool {
+    let in_flight = dev.metric("blobstore_sidecar_requests_in_flight");
+    let client =
+        |side: &str| dev.metric(&format!("blobstore_sidecar_connections_{side}_total{{port=\"client\"}}"));
+    in_flight == 0.0 && client("opened") == client("closed")
+}
+
+/// Waits until tasks and buffers are back at what they were.
+fn leaves_nothing(dev: &Dev, before: &[(String, i64)]) {
+    wait_for("every request has ended", || settled(dev));
+    wait_for_tasks(dev, before);
+    wait_for("no buffer is out", || pool_outstanding(dev) == 0.0);
+    assert_eq!(dev.metric("blobstore_sidecar_panics_total"), 0.0);
 }
 
 /// Buffers leased and in use outside the caches.

@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::common::{Bench, bucket, frames, name, options, payload, read};
-use blobstore_sidecar_store::{ErrorKind, GetRequest, PutRequest};
-use futures::{StreamExt, stream};
+use crate::common::{Bench, PATIENCE, bucket, frames, name, options, payload, read};
+use blobstore_sidecar_runtime::tasks;
+use blobstore_sidecar_store::{ErrorKind, GetRequest, HeadRequest, PutRequest, UploadProgress};
+use futures::{FutureExt, StreamExt, stream};
+use tokio::sync::oneshot;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_never_see_two_versions_mixed() {
@@ -63,6 +65,51 @@ async fn a_reader_keeps_its_version_until_it_leaves_or_is_cut() {
     assert_eq!(error.kind, ErrorKind::Cut);
     drop(slow);
     bench.is_quiet().await;
+}
+
+/// Whoever asks while an upload stands still half way gets the old body, whole, until the new one is there, whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_half_way_hides_nothing_and_shows_nothing() {
+    for (cache_bytes, ends) in [(0, true), (8 << 20, true), (0, false), (8 << 20, false)] {
+        let mut options = options();
+        options.cache.max_bytes = cache_bytes;
+        // It stands still for as long as the test takes.
+        options.limits.body_idle_seconds = 3_600;
+        let bench = Bench::with(options, &[]).await;
+        let (old, new) = (payload(2_000_000, 1), payload(3_000_000, 2));
+        bench.put("a", old.clone()).await;
+        let keys = bench.engine.keys().await;
+        let progress = Arc::new(UploadProgress::default());
+        let request = PutRequest {
+            progress: Some(Arc::clone(&progress)),
+            ..PutRequest::new(bucket(), name("a"), Some(new.len() as u64))
+        };
+        let (goes_on, wait) = oneshot::channel::<()>();
+        let rest = new.slice(1_500_000..);
+        let rest = wait.into_stream().flat_map(move |_| frames(rest.clone(), 100_000));
+        let half = Box::pin(frames(new.slice(..1_500_000), 100_000).chain(rest));
+        let store = bench.store.clone();
+        let upload = tasks::spawn("test", async move { store.put(request, half).await });
+        let mut seen = progress.watch();
+        let begun = tokio::time::timeout(PATIENCE, seen.wait_for(|chunks| *chunks >= 2)).await;
+        begun.expect("in time").expect("the upload lives");
+        for _ in 0..3 {
+            assert_eq!(bench.get("a").await.expect("the old one"), old);
+            let head = HeadRequest { bucket: bucket(), name: name("a"), conditions: Default::default() };
+            assert_eq!(bench.store.head(head).await.expect("the old one").size, 2_000_000);
+        }
+        let want = if ends {
+            goes_on.send(()).expect("it waits");
+            upload.await.expect("no panic").expect("stored");
+            new
+        } else {
+            upload.abort();
+            bench.engine.settles_at(&keys).await;
+            old
+        };
+        assert_eq!(bench.get("a").await.expect("one of them"), want);
+        bench.is_quiet().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
