@@ -257,7 +257,7 @@ pub enum RemedyResult {
     Ineffective,
     /// The pod refused; nothing was changed.
     Refused,
-    /// Given up: the pod went away or the finding ended by itself.
+    /// Came to nothing: not answered in time, ended in an error, or the pod went away.
     Abandoned,
 }
 

@@ -17,6 +17,9 @@ use crate::error::HygieneError;
 const PROBE: &str = include_str!("scripts/probe.lua");
 /// Odd, so that the median is a measurement; a table that grows under one run does not touch it.
 const RUNS: usize = 3;
+/// What another thread of the engine frees meanwhile fits no model either: so often all is measured again before the
+/// engine counts as not calibrated.
+const TRIES: usize = 3;
 /// Walks all 256 tags in jumps, so that a shard's own slots are met soon.
 const TAG_STRIDE: u32 = 37;
 
@@ -24,11 +27,21 @@ const TAG_STRIDE: u32 = 37;
 pub(crate) async fn model(engine: &Engine) -> Result<SizeModel, HygieneError> {
     let bare = bare_model(engine).await?;
     let tag = own_tag(engine).await?;
+    let mut tries = 1;
+    loop {
+        match fitted(engine, &bare, tag).await {
+            Err(HygieneError::Misfit(_)) if tries < TRIES => tries += 1,
+            done => return done,
+        }
+    }
+}
+
+async fn fitted(engine: &Engine, bare: &SizeModel, tag: PartitionTag) -> Result<SizeModel, HygieneError> {
     let mut measured = Vec::with_capacity(PROBES.len());
     for probe in PROBES {
         measured.push(measure(engine, &bare.layout, tag, probe).await?);
     }
-    calibrate(&bare, &measured).map_err(HygieneError::Misfit)
+    calibrate(bare, &measured).map_err(HygieneError::Misfit)
 }
 
 async fn bare_model(engine: &Engine) -> Result<SizeModel, HygieneError> {

@@ -83,6 +83,37 @@ metric!(EVICTED_OBJECTS: IntCounter = counter(
 metric!(REFUSED: IntCounterVec = counter_vec(
     "blobstore_sidecar_uploads_refused_total", "Uploads refused before their body was read, by reason.", &["reason"]));
 
+/// What has no labels, so that a scrape shows zeros before the first event.
+pub(crate) fn register() {
+    for counter in [
+        &BYTES_COPIED,
+        &BYTES_IN,
+        &BYTES_OUT,
+        &LANES_OPENED,
+        &CACHE_INSERTED,
+        &CACHE_SKIPPED,
+        &FILLS_SHARED,
+        &UPLOADS_STARTED,
+        &DOWNLOADS_STARTED,
+        &DOWNLOADS_ENDED,
+        &DOOMED,
+        &FREED,
+        &SWEPT,
+        &UPLOADS_EXPIRED,
+        &EXPIRED,
+        &READERS_CUT,
+        &CHUNKS_MISSING,
+        &CHUNKS_REPAIRED,
+        &SCRUB_PASSES,
+        &SCRUBBED_BYTES,
+        &CHUNKS_UNPACKED,
+        &COLD_PASSES,
+        &EVICTED_OBJECTS,
+    ] {
+        LazyLock::force(counter);
+    }
+}
+
 /// Bytes that went out without a source: they were all in hand.
 pub(crate) fn count_whole(bytes: u64) {
     DOWNLOADS_STARTED.inc();

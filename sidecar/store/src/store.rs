@@ -23,7 +23,7 @@ use futures::Stream;
 use crate::{
     BucketInfo, BucketUsage, CacheStats, DeleteOutcome, DeleteRequest, EngineAddress, GetOutcome, GetRequest,
     HeadRequest, LeaseAsk, ListRequest, ObjectMeta, PutOutcome, PutRequest, StoreError, StoreOptions,
-    UploadProgress, cold, context::Inner, scrub, sweep,
+    UploadProgress, cold, context::Inner, metrics, scrub, sweep,
 };
 
 /// How often a drain looks whether the uploads have ended.
@@ -43,6 +43,7 @@ impl Store {
         authority: Arc<dyn Authority>,
         ledger: Arc<dyn LedgerSink>,
     ) -> Self {
+        metrics::register();
         let inner = Arc::new(Inner::new(&address, options, authority, ledger));
         tasks::spawn("sweeper", sweep::run(Arc::downgrade(&inner)));
         tasks::spawn("scrubber", scrub::run(Arc::downgrade(&inner)));

@@ -1,17 +1,19 @@
 //! The next remedy: first finding, first rung that fits, is allowed, and has not just failed.
 
 use blobstore_operator_api::spec::{HygieneMode, Rung};
-use blobstore_operator_api::status::{PlannedRemedy, RemediationStatus, Remedy, RemedyResult};
+use blobstore_operator_api::status::{HistoryEntry, PlannedRemedy, RemediationStatus, Remedy, RemedyResult};
 use blobstore_sidecar_api::report::Verdict;
 use jiff::Timestamp;
 
 use super::rungs::{action, class_name, deadline_ms, figure, fitting, left_percent, restart_of};
-use super::{Calm, Decision, disruptive, findings, later, limits, millis, text};
+use super::{Calm, Decision, disruptive, findings, later, limits, text};
 use crate::action::Event;
 use crate::ask;
 use crate::observed::{Observed, PodSeen};
 use crate::validate::ValidStore;
 
+/// A rung that was refused, not answered or ended in an error so often will not come to anything.
+const NOTHING_MAX: usize = 3;
 /// A list that is small in itself is freed whole: the same figure as the sidecar's own limit.
 const ORPHAN_RUN_BYTES_MIN: u64 = 256 << 20;
 
@@ -79,7 +81,8 @@ fn announce(planned: &PlannedRemedy, before: Option<&PlannedRemedy>, decision: &
     });
 }
 
-/// The gentlest rung of the class that the ladder allows and that has not failed on this finding.
+/// The gentlest rung of the class that the ladder allows and that has not failed on this finding; none while that rung
+/// rests.
 fn rung(
     store: &ValidStore,
     observed: &Observed,
@@ -97,30 +100,42 @@ fn rung(
         .collect();
     let place = |rung: &Rung| store.hygiene.ladder.iter().position(|allowed| allowed == rung);
     fits.sort_by_key(place);
-    fits.into_iter().find(|rung| !failed(store, status, pod, &class, *rung, now))
+    let tried = |rung| Tried::of(store, status, (&pod.name, &class, rung), now);
+    fits.into_iter().find(|rung| tried(*rung) != Tried::Failed).filter(|rung| tried(*rung) == Tried::No)
 }
 
-/// Within the restart cooldown a rung that did not help is not tried again on the same finding; within the soft one,
-/// neither is one that was refused or came to nothing.
-fn failed(
-    store: &ValidStore,
-    status: &RemediationStatus,
-    pod: &PodSeen,
-    class: &str,
-    rung: Rung,
-    now: Timestamp,
-) -> bool {
-    let ineffective_ms = i64::try_from(store.hygiene.cooldowns.restart).unwrap_or(i64::MAX);
-    let refused_ms = i64::try_from(store.hygiene.cooldowns.soft).unwrap_or(i64::MAX);
-    status.history.iter().any(|entry| {
-        let age = millis(&entry.at).map_or(i64::MAX, |at| now.as_millisecond().saturating_sub(at));
-        let memory = match entry.result {
-            RemedyResult::Ineffective => ineffective_ms,
-            RemedyResult::Refused | RemedyResult::Abandoned => refused_ms,
-            _ => return false,
+/// What the history says of a rung on a finding.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    No,
+    /// It was refused or came to nothing within the soft cooldown: whether it helps is not known, so nothing harsher
+    /// takes its place.
+    Rests,
+    /// Within the restart cooldown it did not help, or came to nothing again and again: the next rung's turn.
+    Failed,
+}
+
+impl Tried {
+    fn of(
+        store: &ValidStore,
+        status: &RemediationStatus,
+        (pod, class, rung): (&str, &str, Rung),
+        now: Timestamp,
+    ) -> Self {
+        let within = |ms: u64, results: &[RemedyResult]| {
+            let same = |entry: &&HistoryEntry| entry.pod == pod && entry.class == class && entry.rung == rung;
+            let all = limits::within(status, now, limits::window(ms)).filter(same);
+            all.filter(|entry| results.contains(&entry.result)).count()
         };
-        entry.pod == pod.name && entry.class == class && entry.rung == rung && age < memory
-    })
+        let cooldowns = &store.hygiene.cooldowns;
+        let nothing = [RemedyResult::Refused, RemedyResult::Abandoned];
+        if within(cooldowns.restart, &[RemedyResult::Ineffective]) > 0
+            || within(cooldowns.restart, &nothing) >= NOTHING_MAX
+        {
+            return Self::Failed;
+        }
+        if within(cooldowns.soft, &nothing) > 0 { Self::Rests } else { Self::No }
+    }
 }
 
 fn held(

@@ -35,7 +35,7 @@ fn age(entry: &HistoryEntry, now: Timestamp) -> Option<i64> {
     Some(now.as_millisecond().saturating_sub(millis(&entry.at)?))
 }
 
-fn within<'a>(
+pub(super) fn within<'a>(
     status: &'a RemediationStatus,
     now: Timestamp,
     ms: i64,
@@ -43,7 +43,7 @@ fn within<'a>(
     status.history.iter().filter(move |entry| age(entry, now).is_some_and(|age| age < ms))
 }
 
-fn window(ms: u64) -> i64 {
+pub(super) fn window(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
 

@@ -191,8 +191,9 @@ pub fn settle(status: &mut RemediationStatus, answer: &ActionResult, now: Timest
         ActionState::Refused => {
             finish(status, remedy, RemedyResult::Refused, answer.message.clone(), &mut decision, now);
         }
+        // An error is no measurement: whether the remedy helps is as unknown as before.
         ActionState::Failed => {
-            finish(status, remedy, RemedyResult::Ineffective, answer.message.clone(), &mut decision, now);
+            finish(status, remedy, RemedyResult::Abandoned, answer.message.clone(), &mut decision, now);
         }
     }
     decision.events

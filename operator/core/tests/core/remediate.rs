@@ -330,6 +330,41 @@ fn a_refusal_rests_and_a_silent_sidecar_is_given_up() {
     assert!(line.log.last().is_some_and(|last| last.contains("did not answer in time")), "{:?}", line.log);
 }
 
+/// Whether it helps is not known, so nothing harsher takes its place, until it has come to nothing three times.
+#[test]
+fn a_remedy_that_was_refused_or_failed_is_tried_again_before_anything_harsher() {
+    let mut line = Line::new(AUTO);
+    let pages = || vec![verdict(VerdictClass::RetainedPages, 100, -60)];
+    for (second, state) in
+        [(0, ActionState::Refused), (700, ActionState::Failed), (1_400, ActionState::Failed)]
+    {
+        line.reports("media-0-1", second, pages());
+        let action = line.look(second).expect("a purge");
+        line.answers(second + 1, &action, state, None);
+        assert!(line.status.current.is_none());
+        if second < 1_400 {
+            assert!(line.look(second + 2).is_none());
+            assert!(line.status.current.is_none(), "no restart: {:?}", line.log);
+        }
+    }
+    line.reports("media-0-1", 1_500, pages());
+    assert!(line.look(1_500).is_none(), "the restart is the roll's");
+    assert_eq!(restarts(Some(&line.status)), ["uid-media-0-1".to_owned()].into());
+    let told: Vec<&str> = line.log.iter().filter_map(|line| line.split([' ', ':']).nth(1)).collect();
+    assert_eq!(
+        told,
+        [
+            "RemediationStarted",
+            "RemediationRefused",
+            "RemediationStarted",
+            "RemediationAbandoned",
+            "RemediationStarted",
+            "RemediationAbandoned",
+            "RemediationStarted"
+        ]
+    );
+}
+
 #[test]
 fn an_operator_that_restarts_goes_on_where_it_was() {
     let mut line = Line::new(AUTO);
