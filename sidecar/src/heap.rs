@@ -1,6 +1,6 @@
 //! Heap profiles on demand, by jemalloc's own sampler: what was allocated while it ran and is still there, by the stacks
-//! that allocated it. A buffer that leaks shows as a stack that grows from one profile to the next. `jeprof` and
-//! `go tool pprof` read the format (jemalloc's `heap_v2`) beside the binary out of the image.
+//! that allocated it. A buffer that leaks shows as a stack that grows from one profile to the next. pprof reads the
+//! format, the text one of gperftools, beside the binary out of the image.
 
 use std::io::{Read as _, Seek as _};
 use std::os::fd::AsRawFd as _;
@@ -100,10 +100,46 @@ impl Target {
         let read = self.file.rewind().and_then(|()| self.file.read_to_end(&mut profile));
         let emptied = read.and_then(|_| self.file.set_len(0));
         emptied.map_err(|error| failed("read the heap profile", &error))?;
-        Ok(profile)
+        Ok(for_pprof(&String::from_utf8_lossy(&profile)).into_bytes())
     }
+}
+
+/// jemalloc tells a stack and then its counts, over all threads (`t*`) and of each; pprof wants one line with both.
+/// Counts stay as sampled: both say `heap_v2`, by which pprof knows how to scale them.
+fn for_pprof(profile: &str) -> String {
+    let (stacks, mappings) = profile.split_once("\nMAPPED_LIBRARIES:\n").unwrap_or((profile, ""));
+    let (mut head, mut samples) = (String::new(), String::new());
+    let mut stack = None;
+    for line in stacks.lines() {
+        if let Some(frames) = line.strip_prefix("@ ") {
+            stack = Some(frames);
+        } else if let Some(counts) = line.trim_start().strip_prefix("t*: ") {
+            match stack.take() {
+                Some(frames) => samples.push_str(&format!("{counts} @ {frames}\n")),
+                None => head = format!("heap profile: {counts} @ heap_v2/{}\n", 1_u64 << SAMPLE_LOG2),
+            }
+        }
+    }
+    format!("{head}{samples}\nMAPPED_LIBRARIES:\n{mappings}")
 }
 
 fn failed(what: &str, error: &dyn std::fmt::Display) -> ApiError {
     ApiError::internal(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_and_its_counts_are_one_line_for_pprof() {
+        let told = "heap_v2/131072\n  t*: 3: 900 [0: 0]\n  t0: 3: 900 [0: 0]\n\
+                    @ 0x1 0x2\n  t*: 2: 600 [0: 0]\n  t0: 2: 600 [0: 0]\n\
+                    @ 0x3\n  t*: 1: 300 [0: 0]\n\nMAPPED_LIBRARIES:\n00400000-00452000 r-xp 0 08:02 17 /x\n";
+        assert_eq!(
+            for_pprof(told),
+            "heap profile: 3: 900 [0: 0] @ heap_v2/131072\n2: 600 [0: 0] @ 0x1 0x2\n1: 300 [0: 0] @ 0x3\n\n\
+             MAPPED_LIBRARIES:\n00400000-00452000 r-xp 0 08:02 17 /x\n"
+        );
+    }
 }
