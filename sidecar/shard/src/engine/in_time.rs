@@ -95,8 +95,20 @@ mod tests {
         listener.local_addr().expect("its address").port().to_string()
     }
 
+    /// A machine with too much to do is silent, too: asked until the engine answers.
+    async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<T, EngineError>) -> Result<T, EngineError> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match ask().await {
+                Err(EngineError::Silent(_)) if Instant::now() < end => {}
+                answer => return answer,
+            }
+        }
+    }
+
     async fn epoch(engine: &Engine) -> String {
-        let info: String = engine.call("CLUSTER INFO", &[]).await.expect("an answer");
+        let info =
+            answered(async || engine.call::<String>("CLUSTER INFO", &[]).await).await.expect("an answer");
         let line = info.lines().find(|line| line.starts_with("cluster_current_epoch:"));
         line.expect("the engine's epoch").trim().to_owned()
     }
@@ -115,16 +127,16 @@ mod tests {
         assert_eq!(epoch(&engine).await, before);
 
         let late = SystemTime::now() - Duration::from_millis(500);
-        let refused = engine.call_in_time::<String>(late, "CLUSTER BUMPEPOCH", &[]).await;
+        let refused =
+            answered(async || engine.call_in_time::<String>(late, "CLUSTER BUMPEPOCH", &[]).await).await;
         let Err(EngineError::Command { source, .. }) = refused else { panic!("{refused:?}") };
         assert_eq!(source.code(), Some("LATE"), "{source}");
         assert_eq!(epoch(&engine).await, before);
 
-        let done: String = engine
-            .call_in_time(SystemTime::now() + LONG, "CLUSTER BUMPEPOCH", &[])
+        let in_time = SystemTime::now() + LONG;
+        answered(async || engine.call_in_time::<String>(in_time, "CLUSTER BUMPEPOCH", &[]).await)
             .await
             .expect("an order in time");
-        assert!(done.starts_with("BUMPED"), "{done}");
         assert_ne!(epoch(&engine).await, before);
     }
 }
